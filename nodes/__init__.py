@@ -1,0 +1,1 @@
+"""The cluster under test: name servers, brokers and clients compatible with RocketMQ on the wire."""

@@ -1,0 +1,124 @@
+"""Progress of consumer groups and of delayed messages on its way into a group's log (DLedger mode).
+
+What many consumers say within a moment becomes one record. Who waits for an answer gets it when that is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from nodes.broker.core import BrokerCore
+from nodes.broker.fields import RequestError
+from nodes.broker.limits import OFFSETS_MAX
+from nodes.broker.pipeline import Reply
+from nodes.broker.replicated import ReplicatedTables
+from nodes.remoting.codes import ResponseCode
+from nodes.remoting.command import FLAG_ONEWAY, Command
+from nodes.remoting.connection import Connection
+from nodes.store.errors import StoreRefused
+
+__all__ = ["GroupProgress"]
+
+_PASSING_S = 0.05
+"""Progress that nobody waits for is gathered this long."""
+
+
+class GroupProgress:
+    """Gathers progress on the leader. `flush` writes it."""
+
+    def __init__(self, core: BrokerCore, tables: ReplicatedTables) -> None:
+        self._core = core
+        self._tables = tables
+        self._offsets: dict[tuple[str, int], int] = {}
+        self._delays: dict[int, int] = {}
+        self._replies: list[tuple[Connection, Command, Command]] = []
+        self._timer: asyncio.Handle | None = None
+        self._urgent = False
+
+    def note(self, group: str, topic: str, queue_id: int, offset: int) -> None:
+        """Said in passing."""
+        if not self._core.may_append or self._tables.offsets.get(group, topic, queue_id) == offset:
+            return
+        if self._tables.offsets.has_room(group, topic, queue_id):
+            self._offsets[f"{topic}@{group}", queue_id] = offset
+            self._soon(urgent=False)
+
+    def delivered(self, level: int, next_offset: int) -> None:
+        """Delayed messages."""
+        if self._core.may_append:
+            self._delays[level] = next_offset
+            self._soon(urgent=False)
+
+    def update(
+        self,
+        connection: Connection,
+        command: Command,
+        group: str,
+        topic: str,
+        offsets: dict[int, int],
+        body: bytes = b"",
+    ) -> Command | None:
+        """Answered when it counts."""
+        core, known = self._core, self._tables.offsets
+        if not core.may_append:
+            raise core.not_master()
+        changed = False
+        for queue_id, offset in offsets.items():
+            if not known.has_room(group, topic, queue_id):
+                raise RequestError(ResponseCode.SYSTEM_ERROR, f"{OFFSETS_MAX} offsets are committed already")
+            key = (f"{topic}@{group}", queue_id)
+            if self._offsets.get(key, known.get(group, topic, queue_id)) != offset:
+                self._offsets[key] = offset
+                changed = True
+        response = command.reply(body=body)
+        if not changed and not self._offsets:
+            return response
+        if command.flag & FLAG_ONEWAY:
+            self._soon(urgent=False)
+            return None
+        self._replies.append((connection, command, response))
+        self._soon(urgent=True)
+        return None
+
+    def drop(self) -> None:
+        """This node leads no more: nothing was written, and whoever waits is told so."""
+        self._cancel()
+        self._offsets.clear()
+        self._delays.clear()
+        replies, self._replies = self._replies, []
+        error = self._core.not_master()
+        for connection, command, _ in replies:
+            connection.reply(command, command.reply(error.code, error.remark, error.ext))
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        self._cancel()
+        if not self._core.may_append:
+            self.drop()
+            return
+        offsets, self._offsets = self._offsets, {}
+        delays, self._delays = self._delays, {}
+        replies, self._replies = self._replies, []
+        try:
+            end = self._tables.write_progress(offsets, delays)
+        except StoreRefused as refused:
+            for connection, command, _ in replies:
+                connection.reply(command, command.reply(ResponseCode.SYSTEM_BUSY.value, str(refused)))
+            return
+        for connection, command, response in replies:
+            self._core.pipeline.submit(end, Reply(connection, command.opaque, b"{}", True, response))
+        self._core.pipeline.touch()
+
+    def _soon(self, *, urgent: bool) -> None:
+        if self._timer is not None and (self._urgent or not urgent):
+            return
+        self._cancel()
+        self._urgent = urgent
+        loop = self._core.loop
+        self._timer = loop.call_soon(self.flush) if urgent else loop.call_later(_PASSING_S, self.flush)
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._urgent = False

@@ -1,0 +1,1 @@
+"""Producer, consumers and administration for RocketMQ's protocol."""

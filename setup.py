@@ -1,0 +1,24 @@
+"""Builds the compiled core of the checkers where a C compiler is found; without one everything works, slower."""
+
+import sys
+
+from setuptools import Extension, setup
+
+CORE = "checkers/linearizability/core"
+PARTS = ("module", "order", "linear", "state", "opening", "moves", "breadth", "search")
+FLAGS = ["-std=c11", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra"]
+
+setup(
+    ext_modules=[
+        Extension(
+            "checkers.linearizability._core",
+            sources=[f"{CORE}/{name}.c" for name in PARTS],
+            depends=[f"{CORE}/core.h", f"{CORE}/search.h"],
+            define_macros=[("Py_LIMITED_API", "0x030B0000"), ("_GNU_SOURCE", None)],
+            extra_compile_args=[] if sys.platform == "win32" else FLAGS,
+            py_limited_api=True,
+            optional=True,
+        )
+    ],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)
