@@ -1,0 +1,61 @@
+"""C19: did every fault happen, and was every one undone? What probes did not confirm makes a run unknown."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from checkers.explain import seconds
+from checkers.facts import Facts
+from checkers.verdict import Anomaly, Findings, Record, Severity
+from checkers.windows import Proof, Window
+
+NAME: Final = "C19"
+TITLE: Final = "faults are proven"
+
+_WORDS: Final = {
+    Proof.FALSE: "the probes contradict it",
+    Proof.MISSING: "its end was never reported",
+    Proof.UNSUPPORTED: "it cannot be proven on this machine",
+}
+
+
+def check_fault_proof(facts: Facts) -> Record:
+    """Run C19."""
+    findings = Findings(NAME, TITLE)
+    proven: dict[str, int] = {}
+    for window in facts.windows:
+        if window.injected.holds and not window.targets:
+            text = f"{window.title} ({window.id}) at {seconds(window.a1)} hit nothing"
+            findings.found(
+                Anomaly("no-target", Severity.UNDECIDED, text, ops=window.ops, core=window.ops, fault=window.id)
+            )
+        elif window.injected.holds:
+            for word in {window.kind, window.family}:
+                proven[word] = proven.get(word, 0) + 1
+        else:
+            _unproven(findings, window, "unproven-injection", "injection", window.injected, window.a1)
+        gone = window.targets and set(window.targets) <= facts.drain.excluded
+        if window.healed.holds or (gone and window.healed is Proof.MISSING):
+            continue
+        if window.healed is Proof.MISSING and not window.heal_seen:
+            text = f"{window.kind} ({window.id}) on {', '.join(window.targets) or 'all'} was never healed"
+            findings.found(
+                Anomaly("unhealed", Severity.UNDECIDED, text, ops=window.ops, core=window.ops, fault=window.id)
+            )
+            continue
+        _unproven(findings, window, "unproven-heal", "healing", window.healed, window.h1)
+    for kind, wanted in sorted(facts.history.meta.expected_faults.items()):
+        if proven.get(kind, 0) < wanted:
+            text = f"the plan asked for {wanted} × {kind}, proven are {proven.get(kind, 0)}"
+            findings.found(Anomaly("missing-fault", Severity.UNDECIDED, text))
+    findings.counts["faults"] = len(facts.windows)
+    findings.counts["injections proven"] = sum(1 for window in facts.windows if window.injected.holds)
+    findings.counts["heals proven"] = sum(1 for window in facts.windows if window.healed is Proof.TRUE)
+    if facts.windows:
+        findings.coverage["faults"] = findings.counts["injections proven"] / len(facts.windows)
+    return findings.record()
+
+
+def _unproven(findings: Findings, window: Window, kind: str, what: str, proof: Proof, at: int) -> None:
+    text = f"the {what} of {window.kind} ({window.id}) at {seconds(at)} is not proven: {_WORDS[proof]}"
+    findings.found(Anomaly(kind, Severity.UNDECIDED, text, ops=window.ops, core=window.ops, fault=window.id))

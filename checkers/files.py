@@ -1,0 +1,215 @@
+"""History files: JSON lines in UTF-8, plain or in zstd frames, read and written as a stream.
+
+A reader never holds more than one block of lines; a writer hands every whole line to the file at `flush`, so a lab
+that dies leaves a prefix that can still be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Final, TypeVar
+
+import msgspec
+import zstandard
+
+from checkers.event import Event, HistoryError
+
+READ_BYTES: Final = 1 << 20
+ZSTD_BYTES: Final = 1 << 13
+"""Compressed bytes taken at a time: histories shrink some twenty times, and blocks should fit the processor's cache;
+garbage may shrink ten thousand times, and must not fill the memory."""
+
+LINE_MAX: Final = 1 << 27
+"""A single line (one drain of one queue) larger than this is taken for garbage."""
+
+ZSTD_LEVEL: Final = 3
+
+Line = TypeVar("Line")
+
+
+def compressed(path: Path) -> bool:
+    """Tell whether a history file is kept in zstd frames, by its name."""
+    return path.suffix in {".zst", ".zstd"}
+
+
+class _Cut(Exception):
+    """The compressed stream ends inside a frame, or is no zstd at all."""
+
+    def __init__(self, reason: str, truncated: bool) -> None:
+        super().__init__(reason)
+        self.truncated = truncated
+
+
+def _plain_chunks(file: BinaryIO) -> Iterator[bytes]:
+    while chunk := file.read(READ_BYTES):
+        yield chunk
+
+
+def _zstd_chunks(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the decompressed bytes of all frames; raise `_Cut` where the stream breaks."""
+    context = zstandard.ZstdDecompressor()
+    frame = context.decompressobj()
+    inside = False
+    while chunk := file.read(ZSTD_BYTES):
+        while chunk:
+            inside = True
+            try:
+                data = frame.decompress(chunk)
+            except zstandard.ZstdError as error:
+                raise _Cut(f"the compressed data is garbled ({error})", False) from error
+            if data:
+                yield data
+            if not frame.eof:
+                break
+            chunk = frame.unused_data
+            frame = context.decompressobj()
+            inside = False
+    if inside:
+        raise _Cut("the compressed file ends in the middle of a frame", True)
+
+
+def read_lines(path: Path, decoder: msgspec.json.Decoder[Line]) -> Iterator[list[Line]]:
+    """Yield the decoded lines of a plain or compressed JSON-lines file, a block at a time.
+
+    Every whole line before a damage is yielded first; then `HistoryError` is raised. `OSError` passes through.
+    """
+    count = held = 0
+    parts: list[bytes] = []  # of the line that is not whole yet
+    with path.open("rb") as file:
+        chunks = _zstd_chunks(file) if compressed(path) else _plain_chunks(file)
+        cut: _Cut | None = None
+        while cut is None:
+            try:
+                chunk = next(chunks)
+            except StopIteration:
+                break
+            except _Cut as reason:
+                cut = reason
+                continue
+            end = chunk.rfind(b"\n")
+            if end < 0:
+                parts.append(chunk)
+                held += len(chunk)
+                if held > LINE_MAX:
+                    raise HistoryError(
+                        str(path),
+                        count + 1,
+                        f"a line of more than {LINE_MAX} bytes",
+                        events_read=count,
+                        truncated=False,
+                    )
+                continue
+            block = b"".join((*parts, chunk[: end + 1]))
+            parts = [chunk[end + 1 :]]
+            held = len(parts[0])
+            try:
+                lines = decoder.decode_lines(block)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                yield from _one_by_one(path, block, decoder, count)
+                raise AssertionError("a block that failed as a whole must fail line by line") from None
+            count += len(lines)
+            yield lines
+    if cut is not None:
+        raise HistoryError(str(path), count + 1, str(cut), events_read=count, truncated=cut.truncated)
+    if any(part.strip() for part in parts):
+        raise HistoryError(str(path), count + 1, "the last line has no end", events_read=count, truncated=True)
+
+
+def _one_by_one(path: Path, block: bytes, decoder: msgspec.json.Decoder[Line], count: int) -> Iterator[list[Line]]:
+    """Find the line of a block that does not decode; yield those before it and raise."""
+    good: list[Line] = []
+    for line in block.split(b"\n"):
+        try:
+            if line.strip():
+                good.append(decoder.decode(line))
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            if good:
+                yield good
+            number = count + len(good)
+            reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else f"not an event ({error})"
+            raise HistoryError(str(path), number + 1, reason, events_read=number, truncated=False) from error
+
+
+def read_events(path: Path | str) -> Iterator[Event]:
+    """Yield the events of a history file (`.jsonl` or `.jsonl.zst`) in order, in constant memory.
+
+    Raises `HistoryError` at the first damaged line, after all events before it, and `OSError` if there is no file.
+    """
+    decoder = msgspec.json.Decoder(Event)
+    for block in read_lines(Path(path), decoder):
+        yield from block
+
+
+def encode_event(event: Event) -> bytes:
+    """Encode one event as one line, with its line end."""
+    return msgspec.json.encode(event) + b"\n"
+
+
+class LineWriter:
+    """Writes JSON lines to a file, compressed if its name ends in `.zst`.
+
+    Use it as a context manager, or call `close`; `flush` makes everything written so far readable by others.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._encoder = msgspec.json.Encoder()
+        self._file: BinaryIO = self.path.open("wb")
+        self._frame: Any = None
+        if compressed(self.path):
+            self._frame = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj()
+
+    def write(self, line: object) -> None:
+        """Append one line: an `Event`, a dict, or anything else that JSON can hold."""
+        self._put(self._encoder.encode(line) + b"\n")
+
+    def write_all(self, lines: Iterable[object]) -> None:
+        """Append many lines."""
+        for line in lines:
+            self.write(line)
+
+    def _put(self, data: bytes) -> None:
+        self._file.write(self._frame.compress(data) if self._frame is not None else data)
+
+    def flush(self) -> None:
+        """Hand all whole lines to the operating system."""
+        if self._frame is not None:
+            self._file.write(self._frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
+        self._file.flush()
+
+    def close(self) -> None:
+        """End the file; a second call does nothing."""
+        if self._file.closed:
+            return
+        if self._frame is not None:
+            self._file.write(self._frame.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH))
+            self._frame = None
+        self._file.close()
+
+    def __enter__(self) -> LineWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class HistoryWriter(LineWriter):
+    """Writes the events of a history, numbering them densely from 0 in the order of the calls.
+
+    Give the events in order of time, an invocation before a completion of the same instant.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(path)
+        self.count = 0
+
+    def append(self, event: Event) -> int:
+        """Write one event under the next index, which is also set on the event, and return that index."""
+        event.index = self.count
+        self.count += 1
+        self.write(event)
+        return event.index
