@@ -1,0 +1,271 @@
+"""A cluster to play with by hand: a background process holds it, a unix socket in its folder takes commands.
+
+The protocol is one JSON object a line in each direction. The process dies with nothing left behind, however it ends.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import msgspec
+
+from lab.cluster.manifest import clean
+from lab.commands import plan_of
+from lab.errors import LabError, PlanError, SetupError
+from lab.generator.faults import FaultPlan
+from lab.journal import Journal
+from lab.options import RunOptions
+from lab.plan import DLEDGER, Plan
+from lab.planfile import build_plan, read_plan, write_plan
+from lab.rundir import RunDir
+from lab.runner import resolve
+from lab.schedule import FaultRecorder, Schedule
+from lab.stage import Stage
+from lab.systems.settings import check_settings
+from lab.topology import BROKER_PORT, NAMESRV_PORT, topology_of
+from lab.validate import validate
+from nemesis.catalogue import CatalogueError, parse
+
+UP: Final = "up"  # name of the runs that are brought up by hand, and of the link to the newest one
+START_S: Final = 60.0
+SPARES: Final = 2  # nodes that a group which elects can grow by
+ASK_S: Final = 120.0
+
+
+def with_spares(plan: Plan) -> Plan:
+    """A group that elects can grow by hand: hosts are there for two more nodes, unless the plan names a number."""
+    if plan.cluster.mode != DLEDGER or plan.cluster.spares:
+        return plan
+    return msgspec.structs.replace(plan, cluster=msgspec.structs.replace(plan.cluster, spares=SPARES))
+
+
+def bring_up(path: Path | None, options: RunOptions, out: Path) -> str:
+    """Start the background process and wait until its cluster serves; say how to speak to it."""
+    plan = with_spares(resolve(plan_of(path, options)))
+    validate(plan, topology_of(plan))
+    check_settings(plan)
+    clean()
+    folder = RunDir.create(out, UP)
+    folder.write_plan(write_plan(plan))
+    with (folder.path / "lab.stderr").open("ab") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lab", "serve", str(folder.path.resolve())],
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+        )
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if folder.socket.exists():
+            return _words(ask(folder, {"do": "status"}))
+        if process.poll() is not None:
+            break
+        time.sleep(0.02)
+    said = (folder.path / "lab.stderr").read_text(errors="replace").strip()[-2000:]
+    raise SetupError(f"the cluster did not come up: {said or 'it said nothing'}")
+
+
+def serve_folder(path: Path) -> None:
+    """The background process: hold the cluster of this folder until told to end."""
+    folder = RunDir(path)
+    plan = build_plan(read_plan(folder.plan), str(folder.plan))
+    topology = topology_of(plan)
+    stage = Stage(plan, topology, folder, plan.seed or 0)
+    try:
+        asyncio.run(_Server(stage, folder).run())
+    finally:
+        folder.socket.unlink(missing_ok=True)
+
+
+class _Server:
+    """Serves commands one after the other."""
+
+    def __init__(self, stage: Stage, folder: RunDir) -> None:
+        self._stage = stage
+        self._folder = folder
+        self._journal = Journal(folder.journals / "lab.jsonl", time.monotonic_ns())
+        self._schedule: Schedule | None = None
+        self._count = 0
+        self._end = asyncio.Event()
+        self._turn = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Until `down`, SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end.set)
+        try:
+            await self._stage.open()
+            world = self._stage.world(self._journal.now)
+            self._schedule = Schedule((), world, FaultRecorder(self._journal, self._folder.faults))
+            beside = self._folder.socket.with_suffix(".new")
+            server = await asyncio.start_unix_server(self._client, beside)
+            beside.rename(self._folder.socket)  # it appears when the cluster serves, and not before
+            async with server:
+                await self._end.wait()
+        finally:
+            await self._stage.close()
+            self._journal.close()
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            line = await reader.readline()
+            try:
+                async with self._turn:
+                    answer = await self._do(json.loads(line))
+            except (LabError, CatalogueError, OSError, ValueError) as error:
+                answer = {"error": str(error)}
+            writer.write(json.dumps(answer).encode() + b"\n")
+            await writer.drain()
+        finally:
+            writer.close()
+
+    async def _do(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        match command.get("do"):
+            case "status":
+                return await self._status()
+            case "hurt":
+                return await self._hurt(str(command["fault"]))
+            case "heal":
+                return await self._heal(command.get("id"))
+            case "where":
+                hosts = self._stage.hosts
+                if command["host"] not in hosts.names():
+                    return {"error": f"no host is called {command['host']}; known: {', '.join(hosts.names())}"}
+                return {"namespace": f"/proc/{os.getpid()}/fd/{hosts.fd(command['host'])}"}
+            case "down":
+                self._end.set()
+                return {"said": f"stopped; its folder stays: {self._folder.path}"}
+            case other:
+                return {"error": f"unknown command {other!r}"}
+
+    async def _status(self) -> dict[str, Any]:
+        stage = self._stage
+        reports = await stage.roles()
+        nodes = []
+        for name, report in reports.items():
+            if name in stage.topology.clients:
+                continue
+            port = NAMESRV_PORT if name in stage.topology.namesrvs else BROKER_PORT
+            known = stage.last.get(name)
+            nodes.append(
+                {
+                    "node": name,
+                    "role": report.role.value,
+                    "state": stage.supervisor.state(name).value,
+                    "address": f"{stage.hosts.address(name)}:{port}",
+                    "epoch": report.epoch,
+                    "end": None if known is None else known.end,
+                }
+            )
+        open_faults = self._schedule.open if self._schedule is not None else ()
+        return {"folder": str(self._folder.path), "nodes": nodes, "clients": list(stage.topology.clients),
+                "faults": list(open_faults)}  # fmt: skip
+
+    async def _hurt(self, spec: str) -> dict[str, Any]:
+        if self._schedule is None:
+            return {"error": "the cluster is not up yet"}
+        parsed = parse(spec)
+        parsed.check_names(self._stage.topology.hosts, [group.name for group in self._stage.topology.groups])
+        self._count += 1
+        record = await self._schedule.inject_now(FaultPlan(f"f{self._count}", spec, 0, None))
+        if record.kind == "promote":
+            await self._stage.replace_destroyed()
+        reason = record.evidence.get("reason", "")
+        proof = "proven" if record.verified.value is True else f"NOT proven {reason}"
+        return {"said": f"{record.id} {spec}: {record.done} ({proof})"}
+
+    async def _heal(self, fault_id: str | None) -> dict[str, Any]:
+        if self._schedule is None:
+            return {"error": "the cluster is not up yet"}
+        if fault_id is None:
+            records = await self._schedule.heal_all()
+        else:
+            record = await self._schedule.heal_now(fault_id)
+            if record is None:
+                return {
+                    "error": f"no open fault is called {fault_id}; open: {', '.join(self._schedule.open) or 'none'}"
+                }
+            records = [record]
+        words = [f"{r.id}: {r.done} ({'proven' if r.verified.value is True else 'NOT proven'})" for r in records]
+        return {"said": "\n".join(words) or "nothing to heal"}
+
+
+def running(out: Path) -> RunDir:
+    """The newest cluster that was brought up by hand and still listens. Raises PlanError."""
+    folders = sorted((out / UP).iterdir(), reverse=True) if (out / UP).is_dir() else []
+    for path in folders:
+        folder = RunDir(path.resolve())
+        if folder.socket.exists() and _connectable(folder):
+            return folder
+    raise PlanError(f"no cluster is up in {out}; start one with `lab up`")
+
+
+def ask(folder: RunDir, command: Mapping[str, Any]) -> dict[str, Any]:
+    """One command to a running cluster. Raises PlanError with the server's words."""
+    with _connect(folder) as link:
+        link.settimeout(ASK_S)
+        link.sendall(json.dumps(dict(command)).encode() + b"\n")
+        with link.makefile("rb") as lines:
+            answer: dict[str, Any] = json.loads(lines.readline() or b'{"error": "the cluster went away"}')
+    if "error" in answer:
+        raise PlanError(str(answer["error"]))
+    return answer
+
+
+def ask_text(out: Path, command: Mapping[str, Any], *, as_json: bool = False) -> str:
+    """One command to the newest running cluster, its answer as text."""
+    answer = ask(running(out), command)
+    return json.dumps(answer) if as_json else _words(answer)
+
+
+def exec_in(out: Path, host: str, command: Sequence[str]) -> NoReturn:
+    """Replace this process by the command, inside the host."""
+    namespace = ask(running(out), {"do": "where", "host": host})["namespace"]
+    os.execvp("nsenter", ["nsenter", f"--net={namespace}", "--", *command])
+
+
+def _connect(folder: RunDir) -> socket.socket:
+    """Connect by a short name: a socket's path may have 107 bytes, folders of runs may have more."""
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    at = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        link.connect(f"/proc/self/fd/{at}/{folder.socket.name}")
+    except OSError:
+        link.close()
+        raise
+    finally:
+        os.close(at)
+    return link
+
+
+def _connectable(folder: RunDir) -> bool:
+    try:
+        _connect(folder).close()
+    except OSError:
+        return False
+    return True
+
+
+def _words(answer: Mapping[str, Any]) -> str:
+    if "said" in answer:
+        return str(answer["said"])
+    lines = [
+        f"{node['node']:14} {node['state']:10} {node['role']:8} {node['address']:20}"
+        + (f" epoch {node['epoch']}, log end {node['end']}" if node["epoch"] is not None else "")
+        for node in answer["nodes"]
+    ]
+    lines.append(f"clients: {', '.join(answer['clients'])}")
+    lines.append(f"open faults: {', '.join(answer['faults']) or 'none'}")
+    lines.append(f"folder: {answer['folder']}")
+    return "\n".join(lines)
