@@ -1,0 +1,122 @@
+"""The comparison with a release: medians beside each other, what is missing named, and the same plan for both sides."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.bench.compared import Samples, factor_of, figures, write
+from lab.bench.compared_rto import RTO_CLIENTS, figure_name, rows_of, rto_plan
+from lab.bench.figures import table
+from lab.bench.java_load import JavaLoad
+from lab.bench.sides import Apache, Ours
+from lab.planfile import plan_tables
+from lab.systems.rocketmq.release import Release
+from lab.topology import topology_of
+from lab.validate import validate
+
+
+def samples(ours: list[float], theirs: list[float], *, name: str = "sends", more: bool = True) -> Samples:
+    made = Samples()
+    for side, values in (("ours", ours), ("theirs", theirs)):
+        for value in values:
+            made.add(name, side, value, "acks/s" if more else "s", more_is_better=more)
+    return made
+
+
+def test_medians_stand_beside_each_other() -> None:
+    """One wild run moves neither, and the other side's median is the goal."""
+    (row,) = figures(samples([10, 500, 12], [8, 9, 1]), "ours", "theirs", factor_of)
+    assert (row.value, row.goal, row.met) == (12, 8, True)
+    assert row.compared_to == "theirs: 8 acks/s; ours 1.50 times as good (3 and 3 runs)"
+    (slower,) = figures(samples([4], [8]), "ours", "theirs", factor_of)
+    assert (slower.met, "0.50 times" in slower.compared_to) == (False, True)
+    assert "NOT MET" in table([slower])
+
+
+def test_recovery_is_to_be_five_times_as_quick_unless_the_poll_bounds_both() -> None:
+    """There both are printed, and it is said."""
+    name = figure_name("kill", "java-1s")
+    (row,) = figures(samples([1.0], [4.0], name=name, more=False), "ours", "theirs", factor_of)
+    assert (row.goal, row.met) == (0.8, False)
+    (row,) = figures(samples([0.5], [4.0], name=name, more=False), "ours", "theirs", factor_of)
+    assert row.met is True
+    bounded = figure_name("kill", "java-30s")
+    assert "bounds both sides" in bounded
+    (row,) = figures(samples([20.0], [22.0], name=bounded, more=False), "ours", "theirs", factor_of)
+    assert (row.goal, row.met) == (22.0, True)
+
+
+def test_a_side_that_could_not_be_measured_has_no_figure(tmp_path: Path) -> None:
+    """It is no zero, and no goal that is met."""
+    made = samples([10], [])
+    made.lacking.append("sends, theirs: it did not come up")
+    found = figures(made, "ours", "theirs", factor_of)
+    assert [(row.goal, row.met, row.compared_to) for row in found] == [(None, None, "theirs: not available")]
+    assert figures(samples([], [8]), "ours", "theirs", factor_of) == []
+    write(tmp_path / "out.json", made, found, {"cpus": 2})
+    told = json.loads((tmp_path / "out.json").read_text())
+    assert told["lacking"] == ["sends, theirs: it did not come up"]
+    assert told["samples"] == {"sends": {"ours": [10]}}
+
+
+@pytest.mark.parametrize("client", RTO_CLIENTS)
+def test_both_sides_are_hurt_by_the_same_plan(client: str) -> None:
+    """But for the nodes: same seed, load, faults and times."""
+    ours, theirs = (plan_tables(rto_plan(version, client, "5.3.3", 2)) for version in ("", "5.3.3"))
+    assert {key for key in ours if ours[key] != theirs[key]} == {"name", "cluster"}
+    assert {key for key, value in ours["cluster"].items() if value != theirs["cluster"][key]} == {"system", "version"}
+    plan = rto_plan("", client, "5.3.3", 2)
+    validate(plan, topology_of(plan))
+    assert [(fault.kind, fault.target) for fault in plan.fault] == [("kill:leader", ""), ("blackhole:leader", "")]
+    limit = plan.load.route_poll.s if client == "java-30s" else 20
+    assert all(fault.lasting is not None and fault.lasting.s > limit for fault in plan.fault)
+
+
+def verdict(**service: Any) -> dict[str, Any]:
+    return {
+        "headline": "unknown — order",
+        "records": [{"checker": "C1", "details": {}}, {"checker": "C14", "details": {"service": service}}],
+    }
+
+
+def test_what_was_not_measured_is_said_and_is_no_recovery() -> None:
+    """The verdict stands beside it, whatever it is."""
+    kill = {"state": "recovered", "rto": [1.18, 2.34]}
+    censored = {"state": "censored", "rto": [8.4, None]}
+    good, bad = rows_of(verdict(kill=kill, blackhole=censored), "python", ours=True)
+    assert (good.upper_s, good.verdict) == (2.34, "unknown")
+    assert (bad.upper_s, bad.words) == (None, "did not end before the next fault (censored); the run is unknown")
+    assert [row.words for row in rows_of(verdict(), "python", ours=True)] == [
+        "was not measured; the run is unknown"
+    ] * 2
+    assert all(row.upper_s is None for row in rows_of({"headline": "invalid", "records": []}, "python", ours=False))
+
+
+def test_a_release_promises_what_ours_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SYNC_MASTER of 5.x waits for its slave only when it is told to; one of 4.9 always does."""
+    monkeypatch.setattr("lab.bench.sides.translated", lambda release, kind, settings: dict(settings))
+    monkeypatch.setattr("lab.systems.rocketmq.programs.java", lambda: "java")
+    for version, waits in (("5.3.3", True), ("4.9.7", False)):
+        folder = tmp_path / version
+        folder.mkdir()
+        program = Apache(Release(version, Path("/jars"))).program(
+            "broker", "master", folder, {"brokerRole": "SYNC_MASTER", "listenPort": 1}
+        )
+        conf = (folder / "master-files" / "broker.conf").read_text()
+        assert ("inSyncReplicas=2" in conf) is waits
+        assert "brokerRole=SYNC_MASTER" in conf
+        assert program.argv[0] == "java"
+    ours = Ours().program("namesrv", "namesrv", tmp_path, {"listenPort": 7})
+    assert ours.argv[1:4] == ["-m", "nodes", "namesrv"]
+    assert (tmp_path / "namesrv.conf").read_text() == "listenPort=7\nbindAddress=127.0.0.1\n"
+
+
+def test_java_bench_clients_are_told_whom_and_how_long(tmp_path: Path) -> None:
+    """All numbers of clients in one program, after one warm-up."""
+    load = JavaLoad(Release("5.3.3", Path("/jars")), Path("/classes"), "java")
+    argv = load.argv("127.0.0.1:1", "bench", (1, 16), 2.5, tmp_path)
+    assert argv[argv.index("Load") :] == ["Load", "127.0.0.1:1", "bench", "2.5", "2.0", "1", "16"]

@@ -1,0 +1,147 @@
+"""The command line: every command has a help text, wrong words get the nearest right one, errors their exit codes."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from checkers.verdict import Validity
+from lab.byhand import running
+from lab.cli import main
+from lab.commands import batch_code, check_history, report_again
+from lab.errors import ExitCode, LabBugError, PlanError, SetupError
+from lab.leaks import Traces
+from lab.matrix import read_matrix
+from lab.scenarios import list_text, read_scenarios, table
+from lab.topology import topology_of
+from lab.validate import validate
+
+PLANS = Path(__file__).resolve().parents[3] / "plans"
+VISIBLE = [name for name, command in main.commands.items() if not command.hidden and name != "admin"]
+
+
+@pytest.mark.parametrize("name", VISIBLE)
+def test_every_command_explains_itself(name: str) -> None:
+    """In one sentence at least."""
+    found = CliRunner().invoke(main, [name, "--help"])
+    assert found.exit_code == 0
+    assert found.output.startswith("Usage:")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["rnu"], "did you mean 'run'?"),
+        (["scenario", "lst"], "did you mean 'list'?"),
+        (["run", "--cliens", "3"], "--clients"),
+        (["run", "--rate", "fast"], "not a valid integer"),
+        (["run", "plans/none.toml"], "cannot read plan plans/none.toml"),
+        (["check", "none.jsonl"], "cannot read history none.jsonl"),
+        (["check", "none.jsonl", "--checker", "C99"], "unknown checker 'C99'"),
+    ],
+)
+def test_wrong_words_are_usage_errors(arguments: list[str], says: str) -> None:
+    """Exit code 2 and one clear message."""
+    found = CliRunner().invoke(main, arguments)
+    assert found.exit_code == ExitCode.USAGE
+    assert says in found.output
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PlanError("p"), ExitCode.USAGE),
+        (SetupError("s"), ExitCode.SETUP_FAILED),
+        (LabBugError("b"), ExitCode.OUR_BUG),
+        (ZeroDivisionError("z"), ExitCode.OUR_BUG),
+        (KeyboardInterrupt(), ExitCode.UNKNOWN),
+    ],
+)
+def test_errors_have_their_exit_codes(error: BaseException, code: ExitCode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever raises them; our own bugs ask for a report."""
+
+    def fail() -> str:
+        raise error
+
+    monkeypatch.setattr("lab.commands.clean_text", fail)
+    found = CliRunner().invoke(main, ["clean"])
+    assert found.exit_code == code
+    assert ("report" in found.output) == (code is ExitCode.OUR_BUG)
+
+
+def test_administration_is_mounted() -> None:
+    """Under RocketMQ's own names."""
+    found = CliRunner().invoke(main, ["admin", "clusterList", "-n", "nonsense"])
+    assert found.exit_code == ExitCode.USAGE
+    assert "host:port" in found.output
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "failures", "code"),
+    [
+        ([Validity.VALID, Validity.VALID], 0, ExitCode.VALID),
+        ([Validity.VALID, Validity.UNKNOWN], 0, ExitCode.UNKNOWN),
+        ([Validity.UNKNOWN, Validity.INVALID], 1, ExitCode.INVALID),
+        ([Validity.VALID], 1, ExitCode.SETUP_FAILED),
+        ([], 0, ExitCode.UNKNOWN),
+    ],
+)
+def test_in_a_batch_invalid_dominates(verdicts: list[Validity], failures: int, code: ExitCode) -> None:
+    """Failures of set-up are counted apart; of nothing nothing is known."""
+    assert batch_code(verdicts, failures) == code
+
+
+def test_scenarios_and_the_matrix_name_their_expected_verdicts() -> None:
+    """Each plan exists, each configuration is known, and both halves of the truth are in the table."""
+    scenarios = read_scenarios(PLANS)
+    expected = {(found.name, name): verdict for found in scenarios.all for name, verdict in found.expect.items()}
+    assert all(found.plan.exists() for found in scenarios.all)
+    assert (expected["S7", "async"], expected["S7", "sync"]) == ("invalid", "valid")
+    assert "S7" in list_text(scenarios)
+    synced = scenarios.plan(scenarios.scenario("S2"), "sync-flush")
+    assert (synced.master, synced.broker["flushDiskType"]) == ({"brokerRole": "SYNC_MASTER"}, "SYNC_FLUSH")
+    with pytest.raises(PlanError, match="did you mean 'sync'"):
+        scenarios.plan(scenarios.scenario("S2"), "synk")
+    with pytest.raises(PlanError, match="says nothing about sync"):
+        scenarios.plan(scenarios.scenario("S13"), "sync")
+    with pytest.raises(PlanError, match="unknown scenario"):
+        scenarios.scenario("X1")
+    for found in scenarios.all:
+        for configuration in found.expect:
+            plan = scenarios.plan(found, configuration)
+            validate(plan, topology_of(plan))
+    five = scenarios.plan(scenarios.scenario("S14"), "dledger5")
+    assert (five.cluster.mode, five.cluster.replicas, five.fault[0].kind) == ("dledger", 5, "kill:leader-minority")
+    cases = read_matrix(PLANS / "partition-matrix.toml")
+    assert len(cases) == len({case.name for case in cases}) == 24
+    assert {case.role for case in cases} == {"ASYNC_MASTER", "SYNC_MASTER"}
+    assert [case.expect for case in cases if case.then] == ["invalid", "valid"]
+
+
+def test_no_cluster_no_hands(tmp_path: Path) -> None:
+    """Playing by hand without a cluster says how to start one."""
+    with pytest.raises(PlanError, match="lab up"):
+        running(tmp_path)
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    """Neither judged nor reported."""
+    with pytest.raises(PlanError, match="is no run"):
+        report_again(tmp_path)
+    with pytest.raises(PlanError, match="cannot read history"):
+        check_history(tmp_path, (), as_json=False)
+
+
+def test_what_is_left_behind_is_named() -> None:
+    """Only what was not there before."""
+    empty = Traces(*(frozenset(),) * 6)
+    before = Traces(frozenset({"other"}), *(frozenset(),) * 5)
+    after = Traces(frozenset({"other", "new"}), frozenset({"17 python"}), *(frozenset(),) * 4)
+    assert before.more_than(empty) == ["namespaces: other"]
+    assert after.more_than(before) == ["namespaces: new", "processes: 17 python"]
+    assert before.more_than(before) == []
+
+
+def test_tables_align() -> None:
+    """Without blanks at the ends of lines."""
+    assert table(("a", "bb"), [("ccc", "d")]) == "a    bb\nccc  d"
