@@ -3,6 +3,8 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
+# tests/conftest.py says which tests may run at the same time
+SIDE_BY_SIDE := -n 2
 
 .PHONY: help install demo test unit lint test-partition soak soak-dledger flaws bench bench-rocketmq bench-checkers compared rocketmq test-interop clean
 
@@ -22,10 +24,10 @@ lint: install ## ruff, mypy strict, import contracts
 	$(BIN)/lint-imports
 
 unit: install ## the tests that need no namespaces and no Java
-	$(PYTEST) -m "not live and not interop"
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not live and not interop"
 
-test: lint ## everything: lint, unit, random, live in namespaces, planted flaws
-	$(PYTEST)
+test: lint ## everything: lint, unit, random, live in namespaces, planted flaws, Java clients
+	$(PYTEST) $(SIDE_BY_SIDE)
 
 test-partition: install ## the partition matrix alone: each shape, ASYNC_MASTER and SYNC_MASTER
 	$(PYTEST) -m partition
