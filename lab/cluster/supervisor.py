@@ -18,7 +18,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 from lab.cluster.asking import ask
@@ -46,6 +46,7 @@ class NodeSpec:
     port: int
     folder: Path  # stderr and stdout are appended to ``folder/stderr``
     ping: bytes = b""  # a whole request that a serving node answers at once
+    _: KW_ONLY
     ping_s: float = ASK_TIMEOUT_S  # how long it may take as long as the node is starting
     store: Path | None = None  # what ``destroy`` deletes
     env: Mapping[str, str] = field(default_factory=dict)  # added to the lab's own

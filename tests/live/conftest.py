@@ -60,7 +60,7 @@ class Cluster:
     def spec(self, name: str, *options: str) -> NodeSpec:
         """A stand-in node: answers a ping with a pong, keeps a file in its store, does what the options say."""
         folder = self.folder / name
-        return NodeSpec(name, name, argv(PORT, folder / "store", *options), PORT, folder, PING, folder / "store")
+        return NodeSpec(name, name, argv(PORT, folder / "store", *options), PORT, folder, PING, store=folder / "store")
 
     async def start(self, *names: str) -> None:
         """Start stand-ins and wait until they answer."""
