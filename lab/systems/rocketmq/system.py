@@ -9,8 +9,9 @@ by the lab, since master/slave groups have none.
 import asyncio
 import socket
 import struct
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, ParamSpec, TypeVar
 
 from lab.cluster.hosts import Hosts
 from lab.cluster.supervisor import NodeSpec
@@ -30,6 +31,9 @@ from nodes.remoting import fastjson
 from nodes.remoting.codes import RequestCode, ResponseCode
 from nodes.remoting.command import Command, request
 from nodes.remoting.frame import encode
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 INDEX_PIECE: Final = 100_000
 ESTABLISHED: Final = "01"
@@ -112,6 +116,7 @@ class RocketMQSystem(PythonSystem):
         self._held = {group.master: 0 for group in topology.groups}  # the term in which each was made master
         self._created: set[tuple[str, str]] = set()
         self._led = {group.name: group.master for group in topology.groups}
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-files")
         super().__init__(plan, topology, folder, hosts)
 
     # --- configuration
@@ -209,7 +214,7 @@ class RocketMQSystem(PythonSystem):
         # A master that was replaced and still runs is one of its own, older term.
         term = (self._held.get(node, 0) if master else self._terms[group.name], "")
         begin, end = ends_of(runtime)
-        queues = self._store(node).queues()
+        queues = await self._read(self._store(node).queues)
         raw = {
             "role": role,
             "brokerId": effective.get("brokerId", ""),
@@ -262,7 +267,7 @@ class RocketMQSystem(PythonSystem):
     async def read_log(self, node: str, offset: int) -> LogPiece | None:
         """From the files, up to the end that the broker tells."""
         ends = await self._ends(node)
-        return None if ends is None else self._store(node).read_log(offset, ends[1])
+        return None if ends is None else await self._read(self._store(node).read_log, offset, ends[1])
 
     async def read_index(self, node: str, topic: str, queue_id: int, offset: int) -> tuple[bytes, int, int] | None:
         """From the files, once the dispatcher that writes them has come to the end of the log, or after a while."""
@@ -271,9 +276,21 @@ class RocketMQSystem(PythonSystem):
             if runtime is None or int(runtime.get("dispatchBehindBytes", "0")) <= 0:
                 break
             await asyncio.sleep(DISPATCH_POLL_S)
-        return self._store(node).read_index(topic, queue_id, offset, INDEX_PIECE)
+        return await self._read(self._store(node).read_index, topic, queue_id, offset, INDEX_PIECE)
+
+    async def close(self) -> None:
+        """Close the side channel, and give up what is still being read."""
+        self._reader.shutdown(wait=False, cancel_futures=True)
+        await super().close()
 
     # --- inside
+
+    async def _read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Read files in a thread beside the loop: the lab goes on looking at all nodes while it has much to read.
+
+        In one thread, so that nobody reads the same files at the same time; what is given up is read to its end there.
+        """
+        return await asyncio.wrap_future(self._reader.submit(function, *args, **kwargs))
 
     def _store(self, node: str) -> StoreFiles:
         return StoreFiles(self._folder.node(node) / "store")

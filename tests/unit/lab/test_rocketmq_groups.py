@@ -17,11 +17,13 @@ from lab.planfile import build_plan
 from lab.rundir import RunDir
 from lab.systems.rocketmq import groups, system
 from lab.systems.rocketmq.election_log import elections_in
+from lab.systems.rocketmq.ledger_files import LedgerFiles
 from lab.systems.rocketmq.release import Release
 from lab.systems.system import NodeStatus
 from lab.topology import flush_of, settings_of, topology_of
 from lab.validate import validate
 from nodes.remoting.command import Command, request
+from tests.unit.lab.slow_reading import WAIT_S, SlowReading
 from tests.unit.lab.test_rocketmq_ledger_files import Ledger
 
 NODE = "broker-a-1"
@@ -107,6 +109,33 @@ def test_roles(made: Any, leader: str | None, role: str, expected: tuple[str, bo
     assert found is not None
     assert found.raft is not None
     assert (found.raft.role, found.serving) == expected
+
+
+@pytest.mark.parametrize("question", ["status", "read_log"])
+def test_the_lab_goes_on_while_files_are_read(made: Any, monkeypatch: pytest.MonkeyPatch, question: str) -> None:
+    """A member that has caught up has thousands of entries to count: all others are asked meanwhile, faults go on."""
+    member, ledger = made([2, 2])
+    slow, real = SlowReading(), LedgerFiles.end
+
+    def end(files: LedgerFiles, committed: int) -> int:
+        slow.last()
+        return real(files, committed)
+
+    monkeypatch.setattr(LedgerFiles, "end", end)
+    monkeypatch.setattr(system, "STATUS_S", WAIT_S)
+    found = slow.beside(member.status(NODE) if question == "status" else member.read_log(NODE, 0))
+    assert found is not None
+    assert (found.end if question == "status" else found.max_offset) == ledger.end
+
+
+def test_files_are_read_within_the_term(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: an election while they are read. What they tell then is not put beside the term of before."""
+    member, ledger = made([2, 3, 3, 3])
+    told = iter([0, ledger.end])
+    monkeypatch.setattr(LedgerFiles, "end", lambda files, committed: next(told))
+    found = status(member)
+    assert found is not None
+    assert (found.epoch[0], found.end) == (3, ledger.end)
 
 
 def test_answers_of_two_terms_are_never_put_together(made: Any) -> None:
