@@ -145,12 +145,13 @@ def raft_status(status: NodeStatus, topic: str, group: str) -> dict[str, Any]:
         "serving": status.serving,
         "term": view.term,
         "leader": view.leader,
-        "vote": view.vote,
         "begin": status.begin,
         "end": status.end,
         "commit": view.commit,
         "queues": queues,
     }
+    if view.tells_vote:
+        value["vote"] = view.vote  # null: for nobody
     told = {"durable": view.durable, "applied": view.applied}
     return value | {name: position for name, position in told.items() if position is not None}
 

@@ -94,6 +94,7 @@ class RocketMQGroups(RocketMQSystem):
             role=role,
             term=term,
             vote=self._name(group, vote.to) if vote is not None and vote.term == term else None,
+            tells_vote=vote is not None and vote.term <= term,  # one of a later term is that of a moment later
             leader=leader,
             accepts=serving,
             commit=commit,

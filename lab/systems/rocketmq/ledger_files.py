@@ -122,7 +122,8 @@ class LedgerFiles:
         return Look(end, self.queues, self.vote())
 
     def vote(self) -> Vote | None:
-        """What ``currterm`` says; None if there is none or it is being written."""
+        """What ``currterm`` says; None if nothing can be read: DLedger deletes the file before it renames the new one,
+        and writes it anew with every vote."""
         told = _properties(self._root / "currterm")
         term = told.get("currTerm", "")
         return Vote(int(term), told.get("voteLeader") or None) if term.lstrip("-").isdecimal() else None

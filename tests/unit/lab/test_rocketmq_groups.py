@@ -14,6 +14,7 @@ from lab.errors import PlanError
 from lab.meta import group_value, meta_value, progress, promise
 from lab.plan import Plan
 from lab.planfile import build_plan
+from lab.record import raft_status
 from lab.rundir import RunDir
 from lab.systems.rocketmq import groups, system
 from lab.systems.rocketmq.election_log import elections_in
@@ -145,6 +146,31 @@ def test_answers_of_two_terms_are_never_put_together(made: Any) -> None:
     assert found.epoch[0] == 3
     assert found.raft is not None
     assert found.raft.vote is None, "the file tells the vote of an older term"
+    assert found.raft.tells_vote
+
+
+@pytest.mark.parametrize("text", [None, "voteLeader=n1\ncurr", "voteLeader=n0\ncurrTerm=3\n"])
+def test_a_vote_that_is_being_written_is_not_told(made: Any, text: str | None) -> None:
+    """Planted: the file is away for a moment, half there, or of the next term already. That is no vote for nobody."""
+    member, ledger = made([2, 2])
+    path = ledger.root / "currterm"
+    path.unlink()
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    found = status(member)
+    assert found is not None
+    assert found.raft is not None
+    assert not found.raft.tells_vote
+    assert "vote" not in raft_status(found, "lab", "broker-a")
+
+
+def test_a_vote_for_nobody_is_told(made: Any) -> None:
+    """Which C8 holds against what was told before."""
+    member, ledger = made([2, 2])
+    (ledger.root / "currterm").write_text("voteLeader=\ncurrTerm=2\n", encoding="utf-8")
+    found = status(member)
+    assert found is not None
+    assert raft_status(found, "lab", "broker-a")["vote"] is None
 
 
 def test_a_member_whose_term_does_not_hold_still_tells_nothing(made: Any) -> None:
