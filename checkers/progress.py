@@ -3,7 +3,8 @@
 From the topology and the faults follows at each instant whether a group has to serve (`conditions.tolerable`). Once
 that has held for the grace period, every window of a fixed length must see a send answered SEND_OK, and a delivery
 where messages wait; otherwise the group has stalled. After the drain's deadline a group that never became ready never
-recovered. O(n log n) in operations plus the number of changes of state.
+recovered, unless it served and its followers were still coming nearer (`catch_up.py`). O(n log n) in operations plus
+the number of changes of state.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from checkers.catch_up import late_only
 from checkers.columns import HANDLE, NEVER, POLL, READ, Int
 from checkers.conditions import VOTERS_MOST, Needs, states, tolerable
 from checkers.explain import seconds
@@ -268,10 +270,11 @@ def _recovered(facts: Facts, findings: Findings) -> dict[str, bool]:
             healed = facts.drain.step("D2", ("*", "", group)) and facts.drain.step("D3", ("*", "", group))
             proven = all(window.healed.holds or set(window.targets) <= facts.drain.excluded for window in facts.windows)
             sure = bool(healed) and proven
+            late = late_only(facts, group, facts.drain.time("D4", ("*", "", group)))
             steps = [step.index for (rule, _), step in facts.drain.steps.items() if rule == "D4" and not step.ok]
-            text = f"{group} did not become ready after everything was healed: {detail}" + (
-                "" if sure else "; whether everything was healed is not proven"
-            )
-            severity = Severity.VIOLATION if sure else Severity.UNDECIDED
+            text = f"{group} did not become ready after everything was healed: {detail}"
+            text += "" if sure else "; whether everything was healed is not proven"
+            text += f"; it served, and was only late: {late}" if late else ""
+            severity = Severity.VIOLATION if sure and not late else Severity.UNDECIDED
             findings.found(Anomaly("never-recovered", severity, text, group, ops=tuple(steps), core=tuple(steps)))
     return found

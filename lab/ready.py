@@ -38,6 +38,16 @@ def not_ready(
     return tuple(found)
 
 
+def lacking(members: Sequence[str], statuses: Mapping[str, NodeStatus]) -> int | None:
+    """Bytes that the others lack of the one master's log or have not heard to be committed; None if nobody can tell."""
+    known = [statuses[node] for node in members if node in statuses]
+    masters = [status for status in known if status.master]
+    if len(masters) != 1 or len(known) < len(members):
+        return None
+    heard = sum(max(0, status.end - status.raft.commit) for status in known if status.raft is not None)
+    return heard + sum(max(0, masters[0].end - status.end) for status in known)
+
+
 def _should_serve(status: NodeStatus) -> bool:
     return status.raft is None or status.master
 

@@ -212,6 +212,79 @@ def test_a_group_that_never_becomes_ready_after_healing_never_recovered() -> Non
     assert record.valid is Validity.UNKNOWN
 
 
+def drained_late(*looks: dict[str, dict[str, Any]], named: str | None = A, every: float = 1.0) -> Record:
+    """A group that was not ready at the deadline; each look asks all three, who lead, follow and hold as told."""
+
+    story = RaftStory()
+
+    def wait() -> None:
+        for look in looks:
+            story.now += round(every * 1e9)
+            for node in THREE:
+                said = {"leader": A, "end": 100, "commit": 100, **look.get(node, {})}
+                role = said.pop("role", "leader" if node == A else "follower")
+                story.status(node, role, said.pop("term", 1), **said)
+            for server in SERVERS:
+                story.route(server, named)
+
+    Load(story).until(10)
+    story.drain("[]", rules={"D4": False}, waits=wait)
+    return c15(story)
+
+
+def c_at(end: int, commit: int | None = None, **more: Any) -> dict[str, dict[str, Any]]:
+    return {C: {"end": end, "commit": end if commit is None else commit, **more}}
+
+
+@pytest.mark.parametrize(
+    ("looks", "words"),
+    [
+        ([c_at(50), c_at(50), c_at(60)], "lacked 40 bytes and had got 10 of them"),
+        ([c_at(100, 90), c_at(100, 95)], "committed 95 of 100"),
+        ([c_at(100), {C: {"answered": False}}, c_at(100)], "too seldom"),
+    ],
+)
+def test_a_group_that_is_only_late_is_undecided(looks: list[dict[str, dict[str, Any]]], words: str) -> None:
+    """It serves, and its follower comes nearer: nobody promises how soon it has caught up."""
+    record = drained_late(*looks)
+    assert types(record, Severity.UNDECIDED) == {"never-recovered"}
+    assert record.valid is Validity.UNKNOWN
+    assert words in record.anomalies[0].text
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [
+        [c_at(50), c_at(50), c_at(50)],  # frozen for ever
+        [c_at(50)],
+        [c_at(50), c_at(60), c_at(55)],  # cut back and filled again
+        [c_at(50), c_at(120)],  # beyond its leader
+        [c_at(100, 50), c_at(100, 50)],
+        [c_at(100), c_at(100, leader=B)],
+        [c_at(100), c_at(100, leader=None, role="candidate")],
+        [c_at(100), c_at(100, role="failed")],
+        [c_at(100), c_at(100, term=2)],  # it rejoins no term
+        [{C: {"answered": False}}, {C: {"answered": False}}],  # silent
+        [{A: {"role": "follower"}}, {A: {"role": "follower"}}],  # nobody leads
+        [{}, {A: {"role": "follower"}, B: {"role": "leader"}}],
+        [{A: {"term": 1}}, {node: {"term": 2} for node in THREE}],  # elections without end
+        [{A: {"serving": False}}] * 2,
+        [c_at(50) | {A: {"commit": 90}}, c_at(60) | {A: {"commit": 90}}],  # no quorum gets there
+    ],
+)
+def test_a_group_that_hangs_never_recovered(looks: list[dict[str, dict[str, Any]]]) -> None:
+    """Planted: what stands still, goes astray or is silent is no catching up."""
+    assert types(drained_late(*looks)) == {"never-recovered"}
+
+
+def test_only_the_last_answers_show_that_a_follower_comes_nearer() -> None:
+    """One that stopped long before the deadline hangs, and so does a group that a name server does not know."""
+    moving = [c_at(50), c_at(60)]
+    assert types(drained_late(*moving, *[c_at(60)] * 4, every=6)) == {"never-recovered"}
+    assert types(drained_late(*moving, named=None)) == {"never-recovered"}
+    assert types(drained_late(*moving, named=B)) == {"never-recovered"}
+
+
 def test_a_cluster_that_grew_is_judged_by_its_new_quorum() -> None:
     def play(story: RaftStory, load: Load) -> None:
         load.until(5)
