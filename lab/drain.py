@@ -220,10 +220,11 @@ class DrainPhase:
             self._record.step("D6", str(queue), ok, detail, self._cluster.excluded())
 
     async def _told(self, outcome: Outcome, deadline_ns: int) -> Mapping[str, NodeStatus]:
-        """Statuses in which every member of a ready group that elects knows all of what is committed.
+        """Statuses of all members of ready groups, each of which, where they elect, knows all of what is committed.
 
         A member hears with its leader's next heartbeat that the sentinels are committed, and indexes them only then.
-        What is still unknown at the deadline is dumped as it is, and left undecided by C7.
+        One that did not answer is asked again: it runs, and only all of them tell what is committed. What is still
+        unknown at the deadline is dumped as it is, and left undecided by C7.
         """
         ready = [group for group in self._topology.groups if outcome.ready.get(group.name)]
         goal: dict[str, int] = {}
@@ -231,8 +232,11 @@ class DrainPhase:
             statuses = await self._cluster.statuses()
             behind = False
             for group in ready:
-                members = [statuses[node] for node in self._cluster.members(group) if node in statuses]
-                known = [status.raft.commit for status in members if status.raft is not None]
+                members = self._cluster.members(group)
+                if not statuses.keys() >= set(members):
+                    behind = True
+                    continue
+                known = [view.commit for node in members if (view := statuses[node].raft) is not None]
                 behind |= min(known, default=0) < goal.setdefault(group.name, max(known, default=0))
             if not behind or time.monotonic_ns() >= deadline_ns:
                 return statuses

@@ -351,6 +351,25 @@ def test_members_are_dumped_once_all_know_what_is_committed() -> None:
     assert [one.raft.commit for one in cluster.dumped_at if one.raft] == [100, 100]
 
 
+@pytest.mark.parametrize("silent", ["broker-a-0", "broker-a-1"])
+def test_members_are_dumped_once_all_have_answered(silent: str) -> None:
+    """Planted: one question is not answered in time. A leader alone knows that the sentinels are committed."""
+    cluster, looks = FakeCluster(), 0
+
+    def busy() -> Mapping[str, NodeStatus]:
+        nonlocal looks
+        looks += "drain 2" in clients.calls
+        told = 60 if 0 < looks < 3 else 100
+        both = (member("broker-a-0", commit=100), member("broker-a-1", commit=told))
+        return {one.node: one for one in both if one.node != silent or looks != 1}
+
+    clients = FakeClients()
+    cluster.statuses_now = busy
+    _, steps = drained(cluster, clients)
+    assert steps.kept("D7") == {"broker-a": True}
+    assert [one.raft.commit for one in cluster.dumped_at if one.raft] == [100, 100]
+
+
 def test_what_a_member_never_hears_is_dumped_as_it_is() -> None:
     """At the end of the budget: the checker of logs says what follows from it."""
     cluster, clients = FakeCluster(), FakeClients()
