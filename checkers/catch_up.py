@@ -42,7 +42,9 @@ def late_only(facts: Facts, group: str, deadline: int) -> str:
             if moved is None:
                 return ""
             words += [f"{node} {moved}"] if moved else []
-    return ", ".join(words) or "all replicas were equal in their last answers, which came too seldom to see it hold"
+    if words or all(status.answered for status in asked):
+        return ", ".join(words)  # none, and all were equal and answered: it is something else that D4 found wanting
+    return "all replicas were equal in their last answers, but some came too late to see it hold"
 
 
 def _moved(told: Sequence[Status], leader: str, goal: int) -> str | None:

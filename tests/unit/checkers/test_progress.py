@@ -241,7 +241,7 @@ def c_at(end: int, commit: int | None = None, **more: Any) -> dict[str, dict[str
     [
         ([c_at(50), c_at(50), c_at(60)], "lacked 40 bytes and had got 10 of them"),
         ([c_at(100, 90), c_at(100, 95)], "committed 95 of 100"),
-        ([c_at(100), {C: {"answered": False}}, c_at(100)], "too seldom"),
+        ([c_at(100), {C: {"answered": False}}, c_at(100)], "too late"),
     ],
 )
 def test_a_group_that_is_only_late_is_undecided(looks: list[dict[str, dict[str, Any]]], words: str) -> None:
@@ -257,6 +257,7 @@ def test_a_group_that_is_only_late_is_undecided(looks: list[dict[str, dict[str, 
     [
         [c_at(50), c_at(50), c_at(50)],  # frozen for ever
         [c_at(50)],
+        [c_at(100)] * 3,  # equal, and not ready all the same: the members disagree about who belongs to the group, say
         [c_at(50), c_at(60), c_at(55)],  # cut back and filled again
         [c_at(50), c_at(120)],  # beyond its leader
         [c_at(100, 50), c_at(100, 50)],
