@@ -29,6 +29,9 @@ TITLE: Final = "progress whenever a quorum is reachable"
 IDLE_MOST: Final = 0.1
 """Share of the time under obligation in which nothing may be asked for; more leaves too much unseen."""
 
+STARVED: Final = 0.8
+"""A node that waits for a CPU for so much of the time runs at a fifth of its pace: its timers then mean nothing."""
+
 PERIODS: Final = 3
 """A window holds at least so many periods of the load."""
 
@@ -226,12 +229,41 @@ def _report(facts: Facts, stall: Stall, findings: Findings) -> None:
         if stall.what == "send"
         else f"nothing was delivered from {stall.group} although {stall.count} acknowledged messages waited"
     )
-    text = f"{what} {length}, although a quorum ran and was reachable{told}"
+    excuse = _starved_out(facts, stall)
+    text = f"{what} {length}, although a quorum ran and was reachable{told}{excuse}"
     ops = _witnesses(facts, stall)
+    severity = Severity.UNDECIDED if excuse else Severity.VIOLATION
     findings.found(
-        Anomaly("stall", Severity.VIOLATION, text, stall.group, ops=ops, core=ops,
+        Anomaly("stall", severity, text, stall.group, ops=ops, core=ops,
                 fault=window.id if window is not None else None)
     )  # fmt: skip
+
+
+def starved(facts: Facts, group: str, begin: int, end: int) -> dict[str, float]:
+    """Return the share of a span for which nodes had no CPU although they were ready to run, where the lab knows it."""
+    marks: dict[tuple[str, str | None], list[tuple[int, int]]] = {}
+    for status in (*facts.observed.statuses, *facts.observed.appointed):
+        if status.group == group and status.starved is not None:
+            marks.setdefault((status.node, status.incarnation), []).append((status.time, status.starved))
+    found: dict[str, float] = {}
+    for (node, _), told in marks.items():
+        before = [mark for mark in told if mark[0] <= begin]
+        after = [mark for mark in told if mark[0] >= end]
+        if before and after:
+            (first, low), (last, high) = before[-1], after[0]
+            found[node] = (high - low) / max(1, last - first)
+    return found
+
+
+def _starved_out(facts: Facts, stall: Stall) -> str:
+    """Return, in words, that too few nodes for a quorum had a CPU during a stall; empty if that is not shown."""
+    shares = starved(facts, stall.group, stall.begin, stall.end)
+    parts = needs(facts, stall.group, stall.begin)
+    hungry = [node for node in parts.voters if shares.get(node, 0.0) >= STARVED]
+    if len(parts.voters) - len(hungry) >= parts.quorum:
+        return ""
+    told = ", ".join(f"{node} for {shares[node]:.0%} of it" for node in hungry)
+    return f"; but this machine had no CPU for {told}, though they were ready to run: nobody can say whose fault it was"
 
 
 def _said(facts: Facts, stall: Stall) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -61,6 +62,46 @@ def test_a_stall_without_any_fault_is_caught() -> None:
     assert "answered none of" in record.anomalies[0].text
     assert record.anomalies[0].core
     assert 0 < float(record.metrics["satisfied"]) < 1  # type: ignore[arg-type]
+
+
+def starving(shares: dict[str, float], **more: Any) -> Record:
+    """Nobody answers from 5 s to 8 s, and these nodes have no CPU for so much of that time."""
+
+    def play(story: RaftStory, load: Load) -> None:
+        load.until(4.8)
+        for node in THREE:
+            story.status(node, starved_ns=1_000_000_000)
+        load.until(5).until(8, "fail").until(8.4)
+        for node in THREE:
+            told = 1_000_000_000 + round(shares.get(node, 0.0) * 3.6e9)
+            story.status(node, **{"starved_ns": told, **more})
+        load.until(12)
+
+    return c15(run(play))
+
+
+def test_a_stall_of_nodes_that_had_no_cpu_is_undecided() -> None:
+    """Two of three stood in the queue of an overloaded machine: no quorum could have served."""
+    record = starving({A: 0.95, C: 0.9})
+    assert types(record, Severity.UNDECIDED) == {"stall"}
+    assert record.valid is Validity.UNKNOWN
+    assert re.search(r"broker-a-0 for 9\d% of it, broker-a-2 for \d\d% of it, though", record.anomalies[0].text)
+    silent = starving({A: 0.95, C: 0.9}, answered=False)
+    assert types(silent, Severity.UNDECIDED) == {"stall"}, "told of who does not answer, too"
+
+
+@pytest.mark.parametrize(
+    ("shares", "more"),
+    [
+        ({}, {}),  # all had a CPU, and did nothing with it
+        ({A: 0.95}, {}),  # two others could have served
+        ({A: 0.7, B: 0.7, C: 0.7}, {}),  # a busy machine is no excuse yet
+        ({A: 0.95, B: 0.95, C: 0.95}, {"starved_ns": "drop"}),  # not known afterwards
+        ({A: 0.95, B: 0.95, C: 0.95}, {"incarnation": 2}),  # of another process
+    ],
+)
+def test_a_stall_of_nodes_that_had_a_cpu_is_one(shares: dict[str, float], more: dict[str, Any]) -> None:
+    assert types(starving(shares, **more)) == {"stall"}
 
 
 def test_a_pause_shorter_than_the_window_passes() -> None:
