@@ -4,7 +4,6 @@ Role and term come from the Raft port, what is committed from the broker's runti
 the store's files. A member serves once the broker has taken up the role that it was elected to.
 """
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -60,14 +59,19 @@ class RocketMQGroups(RocketMQSystem):
         return words
 
     async def _status(self, node: str) -> NodeStatus | None:
-        """Asked within one term: the term is asked for before and after all else."""
+        """Asked within one term: the term is asked for before and after all else.
+
+        Positions come after the role: a leader that serves has committed all that was promised before, and must not be
+        told with what it had committed when it did not serve yet.
+        """
         for _ in range(TRIES):
             term = await self._term(node)
             if term is None:
                 return None
-            peers, runtime = await asyncio.gather(self._peers(node), self._runtime(node))
+            peers = await self._peers(node)
             leads = peers is not None and peers.leader == member_id(node)
             effective = await self._effective(node) if leads else {}  # a long answer, that only a leader's role needs
+            runtime = await self._runtime(node)
             if peers is None or effective is None or runtime is None:
                 return None
             look = await self._read(self._ledger(node).look, ends_of(runtime)[1])

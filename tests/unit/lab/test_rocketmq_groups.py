@@ -139,6 +139,29 @@ def test_files_are_read_within_the_term(made: Any, monkeypatch: pytest.MonkeyPat
     assert (found.epoch[0], found.end) == (3, ledger.end)
 
 
+@pytest.mark.parametrize("when", range(8))
+def test_a_leader_that_serves_is_never_told_with_what_it_had_committed_before(
+    made: Any, monkeypatch: pytest.MonkeyPatch, when: int
+) -> None:
+    """It takes up its role while it is asked, having committed all: C9 holds its queues against every promise."""
+    member, ledger = made([2] * 8, role="SLAVE")
+    asked = 0
+    real = member._call
+
+    async def call(node: str, command: Command, timeout_s: float | None = None, **more: Any) -> Command | None:
+        nonlocal asked
+        if asked == when:
+            member.commit, member.role = ledger.end, "SYNC_MASTER"
+        asked += 1
+        return cast(Command | None, await real(node, command, timeout_s, **more))
+
+    monkeypatch.setattr(member, "_call", call)
+    found = status(member)
+    assert found is not None
+    assert found.raft is not None
+    assert not found.serving or (found.raft.commit, found.queues["lab@0"]["max"]) == (ledger.end, 3)
+
+
 def test_answers_of_two_terms_are_never_put_together(made: Any) -> None:
     """Planted: an election falls between the questions. Asked again; a member that never settles tells nothing."""
     found = status(made([2, 3, 3, 3])[0])
