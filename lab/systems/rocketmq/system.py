@@ -116,6 +116,7 @@ class RocketMQSystem(PythonSystem):
         self._held = {group.master: 0 for group in topology.groups}  # the term in which each was made master
         self._created: set[tuple[str, str]] = set()
         self._led = {group.name: group.master for group in topology.groups}
+        self._parts: dict[str, tuple[str, tuple[str, str]]] = {}  # when a broker started, its role and its id
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-files")
         super().__init__(plan, topology, folder, hosts)
 
@@ -202,11 +203,12 @@ class RocketMQSystem(PythonSystem):
 
     async def _status(self, node: str) -> NodeStatus | None:
         """Role by GET_BROKER_CONFIG, ends by the runtime information, slaves by asking them."""
-        effective, runtime = await asyncio.gather(self._effective(node), self._runtime(node))
+        runtime = await self._runtime(node)
+        part = None if runtime is None else await self._part(node, runtime.get("bootTimestamp", ""))
         group = self._topology.group_of(node)
-        if effective is None or runtime is None or group is None:
+        if part is None or runtime is None or group is None:
             return None
-        role = effective.get("brokerRole", "")
+        role, broker_id = part
         master = role in ("SYNC_MASTER", "ASYNC_MASTER")
         slaves = await self._slaves(node) if master else ()
         acks = [int(slave["ack"]) for slave in slaves if slave["connected"]]
@@ -217,7 +219,7 @@ class RocketMQSystem(PythonSystem):
         queues = await self._read(self._store(node).queues)
         raw = {
             "role": role,
-            "brokerId": effective.get("brokerId", ""),
+            "brokerId": broker_id,
             "epoch": {"number": term[0], "id": ""},
             "epochs": [],
             "min": begin,
@@ -231,7 +233,7 @@ class RocketMQSystem(PythonSystem):
         return NodeStatus(
             node=node,
             master=master,
-            broker_id=int(effective.get("brokerId", "-1")),
+            broker_id=int(broker_id or "-1"),
             epoch=term,
             epochs=(),
             begin=begin,
@@ -298,6 +300,19 @@ class RocketMQSystem(PythonSystem):
     async def _knows(self, node: str, topic: str) -> bool:
         answer = await self._call(node, request(RequestCode.GET_TOPIC_STATS_INFO, {"topic": topic}))
         return answer is not None and answer.code == ResponseCode.SUCCESS
+
+    async def _part(self, node: str, boot: str) -> tuple[str, str] | None:
+        """Role and id, which a broker keeps as long as it runs: its configuration is a long answer, so it is asked for
+        once a start, or a busy JVM does little else than answer the lab."""
+        known, part = self._parts.get(node, ("", ("", "")))
+        if boot and known == boot:
+            return part
+        effective = await self._effective(node)
+        if effective is None:
+            return None
+        part = (effective.get("brokerRole", ""), effective.get("brokerId", ""))
+        self._parts[node] = (boot, part)
+        return part
 
     async def _effective(self, node: str) -> dict[str, str] | None:
         answer = await self._call(node, request(RequestCode.GET_BROKER_CONFIG), READ_TIMEOUT_S)
