@@ -72,6 +72,10 @@ class Drain:
         said = [self.steps[key] for scope in scopes if (key := (rule, scope)) in self.steps]
         return all(step.ok for step in said) if said else None
 
+    def time(self, rule: str, scopes: Sequence[str]) -> int:
+        """Return when the lab last spoke about a rule in these scopes; 0 if it never did."""
+        return max((self.steps[rule, scope].time for scope in scopes if (rule, scope) in self.steps), default=0)
+
     def detail(self, rule: str, scopes: Sequence[str]) -> str:
         """Return what the lab said about a rule that was not kept."""
         said = [self.steps[key] for scope in scopes if (key := (rule, scope)) in self.steps]

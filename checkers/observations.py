@@ -22,7 +22,8 @@ SILENCE_NS: Final = 5_000_000_000
 class Status:
     """One side-channel question to a broker and its answer; positions are bytes of the log, times nanoseconds.
 
-    `vote` is whom the node says it voted for in `term`: "" for nobody, None if it does not tell.
+    `vote` is whom the node says it voted for in `term`: "" for nobody, None if it does not tell. `starved` is for how
+    long its process had no CPU so far although it was ready to run, None if the lab does not know.
     """
 
     index: int
@@ -32,6 +33,7 @@ class Status:
     asked: int
     time: int
     answered: bool
+    starved: int | None = None
     role: str = ""
     serving: bool | None = None
     term: int | None = None
@@ -161,15 +163,15 @@ def _status(history: History, event: Event) -> Status | None:
     node = value["node"]
     group = word(value.get("group")) or history.meta.group_of_node(node) or ""
     asked = _since(value, event)
-    incarnation = word(value.get("incarnation"))
+    incarnation, starved = word(value.get("incarnation")), whole(value.get("starved_ns"))
     if value.get("answered") is False:
-        return Status(event.index, node, group, incarnation, asked, event.time, False)
+        return Status(event.index, node, group, incarnation, asked, event.time, False, starved)
     role = value.get("role")
     if not isinstance(role, str):
         return None
     serving = value.get("serving")
     return Status(
-        event.index, node, group, incarnation, asked, event.time, True,
+        event.index, node, group, incarnation, asked, event.time, True, starved,
         role=role.lower(),
         serving=serving if isinstance(serving, bool) else None,
         term=whole(value.get("term")),

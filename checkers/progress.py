@@ -3,7 +3,8 @@
 From the topology and the faults follows at each instant whether a group has to serve (`conditions.tolerable`). Once
 that has held for the grace period, every window of a fixed length must see a send answered SEND_OK, and a delivery
 where messages wait; otherwise the group has stalled. After the drain's deadline a group that never became ready never
-recovered. O(n log n) in operations plus the number of changes of state.
+recovered, unless it served and its followers were still coming nearer (`catch_up.py`). O(n log n) in operations plus
+the number of changes of state.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from checkers.catch_up import late_only
 from checkers.columns import HANDLE, NEVER, POLL, READ, Int
 from checkers.conditions import VOTERS_MOST, Needs, states, tolerable
 from checkers.explain import seconds
@@ -26,6 +28,9 @@ TITLE: Final = "progress whenever a quorum is reachable"
 
 IDLE_MOST: Final = 0.1
 """Share of the time under obligation in which nothing may be asked for; more leaves too much unseen."""
+
+STARVED: Final = 0.8
+"""A node that waits for a CPU for so much of the time runs at a fifth of its pace: its timers then mean nothing."""
 
 PERIODS: Final = 3
 """A window holds at least so many periods of the load."""
@@ -224,12 +229,41 @@ def _report(facts: Facts, stall: Stall, findings: Findings) -> None:
         if stall.what == "send"
         else f"nothing was delivered from {stall.group} although {stall.count} acknowledged messages waited"
     )
-    text = f"{what} {length}, although a quorum ran and was reachable{told}"
+    excuse = _starved_out(facts, stall)
+    text = f"{what} {length}, although a quorum ran and was reachable{told}{excuse}"
     ops = _witnesses(facts, stall)
+    severity = Severity.UNDECIDED if excuse else Severity.VIOLATION
     findings.found(
-        Anomaly("stall", Severity.VIOLATION, text, stall.group, ops=ops, core=ops,
+        Anomaly("stall", severity, text, stall.group, ops=ops, core=ops,
                 fault=window.id if window is not None else None)
     )  # fmt: skip
+
+
+def starved(facts: Facts, group: str, begin: int, end: int) -> dict[str, float]:
+    """Return the share of a span for which nodes had no CPU although they were ready to run, where the lab knows it."""
+    marks: dict[tuple[str, str | None], list[tuple[int, int]]] = {}
+    for status in (*facts.observed.statuses, *facts.observed.appointed):
+        if status.group == group and status.starved is not None:
+            marks.setdefault((status.node, status.incarnation), []).append((status.time, status.starved))
+    found: dict[str, float] = {}
+    for (node, _), told in marks.items():
+        before = [mark for mark in told if mark[0] <= begin]
+        after = [mark for mark in told if mark[0] >= end]
+        if before and after:
+            (first, low), (last, high) = before[-1], after[0]
+            found[node] = (high - low) / max(1, last - first)
+    return found
+
+
+def _starved_out(facts: Facts, stall: Stall) -> str:
+    """Return, in words, that too few nodes for a quorum had a CPU during a stall; empty if that is not shown."""
+    shares = starved(facts, stall.group, stall.begin, stall.end)
+    parts = needs(facts, stall.group, stall.begin)
+    hungry = [node for node in parts.voters if shares.get(node, 0.0) >= STARVED]
+    if len(parts.voters) - len(hungry) >= parts.quorum:
+        return ""
+    told = ", ".join(f"{node} for {shares[node]:.0%} of it" for node in hungry)
+    return f"; but this machine had no CPU for {told}, though they were ready to run: nobody can say whose fault it was"
 
 
 def _said(facts: Facts, stall: Stall) -> str:
@@ -268,10 +302,11 @@ def _recovered(facts: Facts, findings: Findings) -> dict[str, bool]:
             healed = facts.drain.step("D2", ("*", "", group)) and facts.drain.step("D3", ("*", "", group))
             proven = all(window.healed.holds or set(window.targets) <= facts.drain.excluded for window in facts.windows)
             sure = bool(healed) and proven
+            late = late_only(facts, group, facts.drain.time("D4", ("*", "", group)))
             steps = [step.index for (rule, _), step in facts.drain.steps.items() if rule == "D4" and not step.ok]
-            text = f"{group} did not become ready after everything was healed: {detail}" + (
-                "" if sure else "; whether everything was healed is not proven"
-            )
-            severity = Severity.VIOLATION if sure else Severity.UNDECIDED
+            text = f"{group} did not become ready after everything was healed: {detail}"
+            text += "" if sure else "; whether everything was healed is not proven"
+            text += f"; it served, and was only late: {late}" if late else ""
+            severity = Severity.VIOLATION if sure and not late else Severity.UNDECIDED
             findings.found(Anomaly("never-recovered", severity, text, group, ops=tuple(steps), core=tuple(steps)))
     return found

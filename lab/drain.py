@@ -12,13 +12,15 @@ from typing import Final, Protocol
 
 from lab.duration import Duration
 from lab.plan import Drain as Bounds
-from lab.ready import not_ready
+from lab.ready import lacking, not_ready
 from lab.systems.system import NodeStatus
 from lab.topology import Group, Queue, Topology
 from lab.workloads.draining import Sentinel
 
 READY_POLL_S: Final = 0.1
 EVERYTHING: Final = "*"
+LATER: Final = 2  # times the deadline at most that a replica that comes nearer gets beyond it
+STILL: Final = 0.25  # of the deadline: a replica that came no nearer for so long stands still
 
 
 class Cluster(Protocol):
@@ -148,8 +150,12 @@ class DrainPhase:
     # --- D4
 
     async def _ready(self) -> dict[str, bool]:
+        """Wait until all groups are Ready; a replica that still comes nearer at the deadline gets more time."""
         deadline = time.monotonic() + self._bounds.recover_within.s
+        latest = deadline + LATER * self._bounds.recover_within.s
         since: float | None = None
+        least: dict[str, int] = {}
+        nearer = 0.0  # when a group lacked less than ever before
         while True:
             statuses, masters = await asyncio.gather(self._cluster.statuses(), self._cluster.masters())
             faults = {
@@ -157,13 +163,18 @@ class DrainPhase:
                 for group in self._topology.groups
             }
             now = time.monotonic()
+            for group in self._topology.groups:
+                lacks = lacking(self._cluster.members(group), statuses)
+                if lacks is not None and lacks < least.get(group.name, lacks + 1):
+                    least[group.name], nearer = lacks, now
             if any(faults.values()):
                 since = None
             else:
                 since = now if since is None else since
             if since is not None and now - since >= self._bounds.ready_for.s:
                 break
-            if now >= deadline:
+            still = now - nearer >= STILL * self._bounds.recover_within.s
+            if since is None and now >= deadline and (still or now >= latest):
                 break
             await asyncio.sleep(READY_POLL_S)
         held = since is not None and time.monotonic() - since >= self._bounds.ready_for.s
@@ -209,10 +220,11 @@ class DrainPhase:
             self._record.step("D6", str(queue), ok, detail, self._cluster.excluded())
 
     async def _told(self, outcome: Outcome, deadline_ns: int) -> Mapping[str, NodeStatus]:
-        """Statuses in which every member of a ready group that elects knows all of what is committed.
+        """Statuses of all members of ready groups, each of which, where they elect, knows all of what is committed.
 
         A member hears with its leader's next heartbeat that the sentinels are committed, and indexes them only then.
-        What is still unknown at the deadline is dumped as it is, and left undecided by C7.
+        One that did not answer is asked again: it runs, and only all of them tell what is committed. What is still
+        unknown at the deadline is dumped as it is, and left undecided by C7.
         """
         ready = [group for group in self._topology.groups if outcome.ready.get(group.name)]
         goal: dict[str, int] = {}
@@ -220,8 +232,11 @@ class DrainPhase:
             statuses = await self._cluster.statuses()
             behind = False
             for group in ready:
-                members = [statuses[node] for node in self._cluster.members(group) if node in statuses]
-                known = [status.raft.commit for status in members if status.raft is not None]
+                members = self._cluster.members(group)
+                if not statuses.keys() >= set(members):
+                    behind = True
+                    continue
+                known = [view.commit for node in members if (view := statuses[node].raft) is not None]
                 behind |= min(known, default=0) < goal.setdefault(group.name, max(known, default=0))
             if not behind or time.monotonic_ns() >= deadline_ns:
                 return statuses

@@ -76,3 +76,13 @@ def _elected(leader: NodeStatus, known: Sequence[NodeStatus], members: Sequence[
             said = "+".join([*sorted(view.voters), *(f"{node} (learner)" for node in sorted(view.learners))])
             found.append(f"{status.node} says that the members are {said}{'' if view.settled else ', not committed'}")
     return found
+
+
+def lacking(members: Sequence[str], statuses: Mapping[str, NodeStatus]) -> int | None:
+    """Bytes that the others lack of the one master's log or have not heard to be committed; None if nobody can tell."""
+    known = [statuses[node] for node in members if node in statuses]
+    masters = [status for status in known if status.master]
+    if len(masters) != 1 or len(known) < len(members):
+        return None
+    heard = sum(max(0, status.end - status.raft.commit) for status in known if status.raft is not None)
+    return heard + sum(max(0, masters[0].end - status.end) for status in known)

@@ -65,11 +65,21 @@ class LabRecord:
         self._write("node-exit", {**value, "expected": ended.expected, "fault": ended.fault})
 
     def status(
-        self, node: str, group: str, incarnation: int, asked_ns: int, status: NodeStatus | None, topic: str
+        self,
+        node: str,
+        group: str,
+        incarnation: int,
+        asked_ns: int,
+        status: NodeStatus | None,
+        topic: str,
+        starved_ns: int | None = None,
     ) -> None:
-        """What one broker answered, or that it did not; ``asked_ns`` is when it was asked, in the history's clock."""
+        """What one broker answered, or that it did not; ``asked_ns`` is when it was asked, in the history's clock,
+        ``starved_ns`` for how long this incarnation had no CPU so far although it was ready to run."""
         value: dict[str, Any] = {"node": node, "group": group, "incarnation": incarnation, "t_asked": asked_ns}
         value["answered"] = status is not None
+        if starved_ns is not None:
+            value["starved_ns"] = starved_ns
         if status is not None:
             value |= raft_status(status, topic, group) if status.raft is not None else appointed_status(status)
         self._write("status", value)
@@ -145,12 +155,13 @@ def raft_status(status: NodeStatus, topic: str, group: str) -> dict[str, Any]:
         "serving": status.serving,
         "term": view.term,
         "leader": view.leader,
-        "vote": view.vote,
         "begin": status.begin,
         "end": status.end,
         "commit": view.commit,
         "queues": queues,
     }
+    if view.tells_vote:
+        value["vote"] = view.vote  # null: for nobody
     told = {"durable": view.durable, "applied": view.applied}
     return value | {name: position for name, position in told.items() if position is not None}
 

@@ -77,8 +77,9 @@ class Watch:
         if stage.supervisor.incarnation(node) != incarnation:
             return  # restarted meanwhile: who answered is not known
         group = stage.topology.group_of(node)
+        starved = stage.supervisor.starved_ns(node)
         self._record.status(
-            node, "" if group is None else group.name, incarnation, asked, status, stage.plan.load.topic
+            node, "" if group is None else group.name, incarnation, asked, status, stage.plan.load.topic, starved
         )
         if group is None or status is None or status.raft is None or not status.raft.settled:
             return

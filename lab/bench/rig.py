@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -18,6 +16,7 @@ from typing import Any, Final
 import psutil
 
 from lab.bench.java_load import JavaLoad
+from lab.bench.ports import HA_PORT, RAFT_PORT, free_ports
 from lab.bench.sides import Ours, Side
 from lab.cluster.disks import DiskError, Disks
 from lab.cluster.keeper import Keeper
@@ -35,10 +34,6 @@ LOAD_PATIENCE_S: Final = 600.0
 TOPIC: Final = "bench"
 QUEUES: Final = 4
 GROUP: Final = "broker-a"
-PORTS: Final = range(21_000, 32_000)
-PORT_STEP: Final = 10
-FAST_PORT, HA_PORT, RAFT_PORT = -2, 1, 2
-"""What a broker opens beside its port; RocketMQ's brokers also the first."""
 
 DLEDGER_ROLE: Final = "DLEDGER"
 """As a role: a group that elects its leader."""
@@ -143,7 +138,7 @@ class Rig:
 
     async def _start(self) -> None:
         began = time.monotonic()
-        named, *ports = _free_ports(1 + self._replicas)
+        named, *ports = free_ports(1 + self._replicas)
         self.name_server = f"127.0.0.1:{named}"
         self._spawn("namesrv", "namesrv", {"listenPort": named})
         common: dict[str, object] = {
@@ -219,24 +214,3 @@ class Rig:
     def _cpu(self) -> dict[str, float]:
         times = {name: psutil.Process(process.pid).cpu_times() for name, process in self._processes.items()}
         return {name: spent.user + spent.system for name, spent in times.items()}
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports below those that the kernel gives to outgoing connections, with room for what a broker opens beside it."""
-    found: list[int] = []
-    first = PORTS.start + os.getpid() * 13 % len(PORTS) // PORT_STEP * PORT_STEP
-    for port in (*range(first, PORTS.stop, PORT_STEP), *range(PORTS.start, first, PORT_STEP)):
-        if all(_free(port + beside) for beside in (FAST_PORT, 0, HA_PORT, RAFT_PORT)):
-            found.append(port)
-            if len(found) == count:
-                return found
-    raise SetupError(f"no {count} ports are free from {PORTS.start} to {PORTS.stop}")
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as one:
-        try:
-            one.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True

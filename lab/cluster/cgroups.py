@@ -47,6 +47,17 @@ class Cgroup:
         """Whether the kernel reports that every thread inside stands still."""
         return "frozen 1" in (self.folder / "cgroup.events").read_text()
 
+    def starved_ns(self) -> int | None:
+        """For how long so far something inside was ready to run and nothing inside had a CPU; None if the kernel does
+        not tell (`cpu.pressure`, line *full*: pressure stall information)."""
+        try:
+            lines = (self.folder / "cpu.pressure").read_text().splitlines()
+        except OSError:
+            return None
+        full = next((line for line in lines if line.startswith("full ")), "")
+        total = full.rpartition("total=")[2]
+        return int(total) * 1000 if total.isdecimal() else None
+
     def kill(self) -> None:
         """SIGKILL everything inside, frozen or not."""
         (self.folder / "cgroup.kill").write_text("1")

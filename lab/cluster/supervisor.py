@@ -196,6 +196,11 @@ class Supervisor:
         """How many times the node was started."""
         return self._incarnations.get(node, 0)
 
+    def starved_ns(self, node: str) -> int | None:
+        """For how long the running incarnation was ready to run and had no CPU; None if that is not known here."""
+        process = self._running(node)
+        return None if process is None or process.cgroup is None else process.cgroup.starved_ns()
+
     def running_pids(self) -> dict[str, int]:
         """Nodes that run now (paused ones too) with their process ids."""
         return {node: process.pid for node, process in self._processes.items() if process.running}

@@ -28,7 +28,7 @@ class RaftView:
 
     role: str  # leader, follower, candidate, learner, failed
     term: int
-    vote: str | None
+    vote: str | None  # in this term; None: for nobody
     leader: str | None  # whom it follows, or itself
     accepts: bool  # as leader it takes sends and answers reads: its term's first record is committed
     commit: int
@@ -38,6 +38,7 @@ class RaftView:
     voters: tuple[str, ...]
     learners: tuple[str, ...] = ()
     settled: bool = True  # the membership it reports is committed
+    tells_vote: bool = True  # else `vote` is None since it does not say
 
 
 @dataclass(frozen=True, slots=True)

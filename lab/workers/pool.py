@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import contextlib
 import multiprocessing
 import os
 import time
@@ -98,6 +99,8 @@ class Pool:
                 process.kill()
                 process.join(QUIT_S)
         for pipe in self._pipes.values():
+            with contextlib.suppress(RuntimeError, OSError):  # no loop runs any more
+                asyncio.get_running_loop().remove_reader(pipe.fileno())  # last words may wait to be heard
             pipe.close()
         self._pipes.clear()
         self._processes.clear()

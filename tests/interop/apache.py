@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lab.bench.ports import free_ports
 from lab.systems.rocketmq.programs import java_program, properties_text
 from lab.systems.rocketmq.release import Release
 from nodes.client.admin import AdminClient
 from tests.interop.cluster import COMMON, GROUP, asked, eventually
-from tests.interop.processes import Program, free_ports
+from tests.interop.processes import Program
 
 
 class ApacheCluster:

@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from lab.bench.ports import free_ports
 from nodes.client.admin import AdminClient
 from nodes.client.client import Client
 from nodes.client.config import ClientConfig
 from nodes.client.results import CommandFailed
-from tests.interop.processes import Program, free_ports
+from tests.interop.processes import Program
 
 T = TypeVar("T")
 

@@ -5,39 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 STOP_S = 30.0
-PORTS = range(21000, 32000)
-_given: set[int] = set()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, below those that the kernel gives to outgoing connections.
-
-    A RocketMQ broker also takes the port above (replication) and the one two below (its fast port).
-    """
-    found: list[int] = []
-    first = PORTS.start + os.getpid() * 13 % len(PORTS)
-    for port in (*range(first, PORTS.stop, 5), *range(PORTS.start, first, 5)):
-        if port not in _given and all(_free(port + step) for step in (-2, -1, 0, 1)):
-            found.append(port)
-            _given.add(port)
-            if len(found) == count:
-                return found
-    raise AssertionError(f"no {count} ports are free from {PORTS.start} to {PORTS.stop}")
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as one:
-        try:
-            one.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 def mortal(argv: Sequence[str]) -> list[str]:

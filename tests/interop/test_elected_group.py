@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from lab.bench.ports import free_ports
 from nodes.client.admin import AdminClient
 from nodes.remoting.codes import RequestCode
 from nodes.remoting.command import request
 from tests.interop.cluster import GROUP, READY_S, OurCluster, asked, eventually
 from tests.interop.conftest import release_or_skip
 from tests.interop.driver import drive
-from tests.interop.processes import free_ports
 from tests.interop.test_java_clients import VERSIONS
 
 # What has patience comes first: a JVM that has just begun may miss the client's own three seconds for a route.

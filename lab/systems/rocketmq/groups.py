@@ -4,7 +4,6 @@ Role and term come from the Raft port, what is committed from the broker's runti
 the store's files. A member serves once the broker has taken up the role that it was elected to.
 """
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from lab.systems.dledger import LEADER, member_id, member_settings, node_of
 from lab.systems.log_entries import LogEntry
 from lab.systems.rocketmq import raft_port
 from lab.systems.rocketmq.election_log import elections_in
-from lab.systems.rocketmq.ledger_files import LedgerFiles, ledger_entries
+from lab.systems.rocketmq.ledger_files import LedgerFiles, Look, ledger_entries
 from lab.systems.rocketmq.system import RocketMQSystem, delayed_of, ends_of
 from lab.systems.system import LogPiece, NodeStatus, RaftView
 from lab.topology import MEMBER_PORT, Group, Topology
@@ -60,40 +59,46 @@ class RocketMQGroups(RocketMQSystem):
         return words
 
     async def _status(self, node: str) -> NodeStatus | None:
-        """Asked within one term: the term is asked for before and after all else."""
+        """Asked within one term: the term is asked for before and after all else.
+
+        Positions come after the role: a leader that serves has committed all that was promised before, and must not be
+        told with what it had committed when it did not serve yet.
+        """
         for _ in range(TRIES):
             term = await self._term(node)
             if term is None:
                 return None
-            peers, runtime = await asyncio.gather(self._peers(node), self._runtime(node))
+            peers = await self._peers(node)
             leads = peers is not None and peers.leader == member_id(node)
             effective = await self._effective(node) if leads else {}  # a long answer, that only a leader's role needs
+            runtime = await self._runtime(node)
+            if peers is None or effective is None or runtime is None:
+                return None
+            look = await self._read(self._ledger(node).look, ends_of(runtime)[1])
             if await self._term(node) == term:
-                return self._told(node, term, peers, effective, runtime)
+                return self._told(node, term, peers, effective, runtime, look)
         return None
 
     def _told(
         self,
         node: str,
         term: int,
-        peers: raft_port.Peers | None,
-        effective: Mapping[str, str] | None,
-        runtime: Mapping[str, str] | None,
-    ) -> NodeStatus | None:
-        if peers is None or effective is None or runtime is None:
-            return None
+        peers: raft_port.Peers,
+        effective: Mapping[str, str],
+        runtime: Mapping[str, str],
+        look: Look,
+    ) -> NodeStatus:
         group = self._group(node)
         leader = self._name(group, peers.leader)
         role = "candidate" if leader is None else LEADER if leader == node else "follower"
         serving = role == LEADER and effective.get("brokerRole") == "SYNC_MASTER"
         begin, commit = ends_of(runtime)
-        ledger = self._ledger(node)
-        end = max(begin, ledger.end(commit))
-        queues, vote = ledger.queues, ledger.vote()
+        vote = look.vote
         view = RaftView(
             role=role,
             term=term,
             vote=self._name(group, vote.to) if vote is not None and vote.term == term else None,
+            tells_vote=vote is not None and vote.term <= term,  # one of a later term is that of a moment later
             leader=leader,
             accepts=serving,
             commit=commit,
@@ -109,13 +114,13 @@ class RocketMQGroups(RocketMQSystem):
             epoch=(term, leader or ""),
             epochs=(),
             begin=begin,
-            end=end,
+            end=max(begin, look.end),
             slave_ack=None,
             slaves=(),
             serving=serving,
-            queues=queues,
+            queues=look.queues,
             raw={"role": role},
-            delayed=delayed_of(runtime, queues),
+            delayed=delayed_of(runtime, look.queues),
             raft=view,
         )
 
@@ -148,8 +153,8 @@ class RocketMQGroups(RocketMQSystem):
         commit = await self._ends(node)
         if commit is None:
             return None
-        ledger = self._ledger(node)
-        return ledger.read_log(offset, ledger.end(commit[1]))
+        ledger, committed = self._ledger(node), commit[1]
+        return await self._read(lambda: ledger.read_log(offset, ledger.end(committed)))
 
     def entries(self, data: bytes, offset: int) -> Iterator[LogEntry]:
         """Entries of a ledger, each with its term."""

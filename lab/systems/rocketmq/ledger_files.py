@@ -1,22 +1,21 @@
 """Reads the DLedger log of a release's broker: entries of a 48-byte head and a message record, and an index of them.
 
-Files are mapped and shared by the broker, and filled with zeros ahead. What was truncated is not wiped, so the end of
-the log is not the end of what is written: entries behind it show themselves by a term that is older than the one
-before, or by a checkpoint that was written after they were first seen and ends below them.
-Sources: DLedger 0.3.1.2, classes DLedgerMmapFileStore, DLedgerEntryCoder, MmapFileList, MemberState.
+What was truncated is not wiped, so the end of the log is not the end of what is written: entries behind it show
+themselves by a term that is older than the one before, or by a checkpoint that was written after they were first seen
+and ends below them. Sources: DLedger 0.3.1.2, classes DLedgerMmapFileStore, DLedgerEntryCoder, MemberState.
 """
 
 from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from lab.systems.log_entries import LogEntry
-from lab.systems.rocketmq.store_files import PIECE, RECORD_MAX, file_of, files_of
+from lab.systems.rocketmq.mapped_files import ENTRY_MAX, file_of, files_of, read_piece
 from lab.systems.system import LogPiece
 from nodes.remoting.message import RecordError
 from nodes.remoting.record_check import check_record
@@ -35,6 +34,16 @@ class Vote:
 
     term: int
     to: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the files told at one look: the end of the log, ``topic@queue`` to ``min`` and ``max`` of what is committed
+    of it, and the member's vote."""
+
+    end: int
+    queues: Mapping[str, Mapping[str, int]]
+    vote: Vote | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +77,29 @@ class _Walk:
     term: int = -1
 
 
+class _Pieces:
+    """Committed entries, asked for in their order: their bytes are read by pieces, not one by one."""
+
+    def __init__(self, folder: Path, committed: int) -> None:
+        self._folder = folder
+        self._end = committed
+        self._begin = 0
+        self._data = b""
+
+    def holding(self, row: _Row) -> tuple[bytes, int]:
+        """A piece, and where the entry begins in it; too short a piece if the files do not have it."""
+        if not self._begin <= row.offset <= row.behind <= self._begin + len(self._data):
+            self._begin = row.offset
+            self._data = read_piece(self._folder, row.offset, self._end, _size) or b""
+        return self._data, row.offset - self._begin
+
+
 class LedgerFiles:
-    """One member's log. What was walked once, up to what is committed, is not walked again."""
+    """One member's log. What was walked once, up to what is committed, is not walked again.
+
+    A member that has caught up has thousands of entries to count, so looking may take its time. Not for use by two
+    threads at once.
+    """
 
     def __init__(self, store: Path, member: str) -> None:
         self._root = store / f"dledger-{member}"
@@ -86,8 +116,14 @@ class LedgerFiles:
         """``topic@queue`` to ``min`` and ``max`` of what is committed, as far as `end` was asked."""
         return {name: dict(bounds) for name, bounds in self._queues.items()}
 
+    def look(self, committed: int) -> Look:
+        """End, queues and vote as they are now; ``committed`` as for `end`."""
+        end = self.end(committed)
+        return Look(end, self.queues, self.vote())
+
     def vote(self) -> Vote | None:
-        """What ``currterm`` says; None if there is none or it is being written."""
+        """What ``currterm`` says; None if nothing can be read: DLedger deletes the file before it renames the new one,
+        and writes it anew with every vote."""
         told = _properties(self._root / "currterm")
         term = told.get("currTerm", "")
         return Vote(int(term), told.get("voteLeader") or None) if term.lstrip("-").isdecimal() else None
@@ -98,9 +134,10 @@ class LedgerFiles:
             self._begin()
         walk = self._kept
         checkpoint = self._checkpoint()
+        pieces = _Pieces(self._root / "data", committed)
         for row in self._rows(walk):
             if row.behind <= committed:
-                self._count(row)
+                self._count(row, pieces)
                 self._kept = _Walk(row.number + 1, row.behind, row.term)
             elif self._left_behind(row, checkpoint):
                 break
@@ -126,17 +163,9 @@ class LedgerFiles:
 
     def read_log(self, offset: int, end: int) -> LogPiece | None:
         """Whole entries from ``offset`` on, of one file; None if there is no such place."""
-        found = file_of(self._root / "data", offset)
-        if found is None:
+        data = read_piece(self._root / "data", offset, end, _size)
+        if data is None:
             return None
-        start, path, size = found
-        limit = min(end, start + size)
-        with path.open("rb") as file:
-            file.seek(offset - start)
-            data = file.read(min(PIECE, limit - offset))
-            first = _FRONT.unpack_from(data)[1] if len(data) >= _FRONT.size else 0
-            if len(data) < first <= min(RECORD_MAX, limit - offset):
-                data += file.read(first - len(data))
         length, following = 0, offset
         for entry in ledger_entries(data, offset):
             length = entry.start + (_FRONT.size if entry.filler else entry.size)
@@ -191,13 +220,11 @@ class LedgerFiles:
         last = _properties(path).get("endIndex", "")
         return _Checkpoint(int(last), written) if last.lstrip("-").isdecimal() else None
 
-    def _count(self, row: _Row) -> None:
+    def _count(self, row: _Row, pieces: _Pieces) -> None:
         """Count a committed record in its queue."""
-        piece = self.read_log(row.offset, row.behind)
-        if piece is None or len(piece.data) < row.size:
-            return
+        data, start = pieces.holding(row)
         try:
-            head = check_record(piece.data, HEAD.size, check_crc=False)
+            head = check_record(data, start + HEAD.size, check_crc=False)
         except RecordError:
             return  # the dump tells of it
         bounds = self._queues.setdefault(
@@ -215,7 +242,7 @@ def ledger_entries(data: bytes, offset: int) -> Iterator[LogEntry]:
         if magic == BLANK and size >= _FRONT.size:
             yield LogEntry(position, here, size, filler=True)
             return  # the next entry stands in the next file
-        if magic != MAGIC or not HEAD.size < size <= RECORD_MAX:
+        if magic != MAGIC or not HEAD.size < size <= ENTRY_MAX:
             raise RecordError(f"at {here}: no entry begins with magic {magic} and size {size}")
         if position + size > len(data):
             return
@@ -224,6 +251,10 @@ def ledger_entries(data: bytes, offset: int) -> Iterator[LogEntry]:
             raise RecordError(f"at {here}: the entry says that it stands at {told} with {length} of {size} bytes")
         yield LogEntry(position, here, size, HEAD.size, term)
         position += size
+
+
+def _size(front: bytes) -> int:
+    return int(_FRONT.unpack_from(front)[1])
 
 
 def _properties(path: Path) -> dict[str, str]:

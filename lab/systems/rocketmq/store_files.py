@@ -1,24 +1,22 @@
 """Reads a broker's store files as RocketMQ lays them out: commit log, and consume queues of 20-byte entries.
 
-The files are mapped and shared by the broker, so a plain read sees what it wrote. Files are filled with zeros ahead.
-Sources: RocketMQ classes CommitLog, ConsumeQueue, MappedFileQueue.
+Sources: RocketMQ classes CommitLog, ConsumeQueue.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from lab.systems.rocketmq.mapped_files import file_of, files_of, read_piece
 from lab.systems.system import LogPiece
 from nodes.remoting.message import MAGIC_FILLER
 
 ENTRY: Final = struct.Struct(">qiq")
-PIECE: Final = 4 * 1024 * 1024
-RECORD_MAX: Final = 32 * 1024 * 1024
 _HEAD: Final = struct.Struct(">iI")
 _GAP: Final = 0x7FFFFFFF  # the size in entries that only fill the beginning of a queue that starts above 0
+_BATCH: Final = 4096 * ENTRY.size  # mostly the first entry is no gap, and a file has 300,000
 
 
 class StoreFiles:
@@ -32,17 +30,9 @@ class StoreFiles:
 
         A filler's first 8 bytes stand for all of it: `next_offset` is behind it.
         """
-        found = file_of(self.root / "commitlog", offset)
-        if found is None:
+        data = read_piece(self.root / "commitlog", offset, end, _size)
+        if data is None:
             return None
-        start, path, size = found
-        limit = min(end, start + size)
-        with path.open("rb") as file:
-            file.seek(offset - start)
-            data = file.read(min(PIECE, limit - offset))
-            first = _HEAD.unpack_from(data)[0] if len(data) >= _HEAD.size else 0
-            if len(data) < first <= min(RECORD_MAX, limit - offset):
-                data += file.read(first - len(data))
         length, following = whole(data, offset)
         return LogPiece(data[:length], following, end)
 
@@ -64,10 +54,11 @@ class StoreFiles:
         end = max(_end(path, start) for start, path in files.items())
         begin = min(files) // ENTRY.size
         with files[min(files)].open("rb") as file:
-            for _, size, _ in ENTRY.iter_unpack(_whole_entries(file.read())):
-                if size != _GAP or begin >= end:
-                    break
-                begin += 1
+            while begin < end and (block := _whole_entries(file.read(_BATCH))):
+                for _, size, _ in ENTRY.iter_unpack(block):
+                    if size != _GAP or begin >= end:
+                        return begin, end
+                    begin += 1
         return begin, end
 
     def read_index(self, topic: str, queue_id: int, offset: int, most: int) -> tuple[bytes, int, int]:
@@ -89,6 +80,10 @@ class StoreFiles:
         return self.root / "consumequeue" / topic / str(queue_id)
 
 
+def _size(front: bytes) -> int:
+    return int(_HEAD.unpack_from(front)[0])
+
+
 def whole(data: bytes, offset: int) -> tuple[int, int]:
     """How many bytes of a piece are whole records, and the log offset that follows them; a filler may be cut short."""
     position = 0
@@ -104,23 +99,6 @@ def whole(data: bytes, offset: int) -> tuple[int, int]:
         position += size
         following += size
     return position, following
-
-
-def files_of(folder: Path) -> Mapping[int, Path]:
-    """Mapped files by the offset that their names tell."""
-    try:
-        return {int(path.name): path for path in folder.iterdir() if path.name.isdigit()}
-    except OSError:
-        return {}
-
-
-def file_of(folder: Path, offset: int) -> tuple[int, Path, int] | None:
-    """(first offset, path, size) of the file that holds an offset."""
-    for start, path in files_of(folder).items():
-        size = path.stat().st_size
-        if start <= offset < start + size:
-            return start, path, size
-    return None
 
 
 def _end(path: Path, start: int) -> int:

@@ -9,8 +9,9 @@ by the lab, since master/slave groups have none.
 import asyncio
 import socket
 import struct
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, ParamSpec, TypeVar
 
 from lab.cluster.hosts import Hosts
 from lab.cluster.supervisor import NodeSpec
@@ -30,6 +31,9 @@ from nodes.remoting import fastjson
 from nodes.remoting.codes import RequestCode, ResponseCode
 from nodes.remoting.command import Command, request
 from nodes.remoting.frame import encode
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 INDEX_PIECE: Final = 100_000
 ESTABLISHED: Final = "01"
@@ -112,6 +116,8 @@ class RocketMQSystem(PythonSystem):
         self._held = {group.master: 0 for group in topology.groups}  # the term in which each was made master
         self._created: set[tuple[str, str]] = set()
         self._led = {group.name: group.master for group in topology.groups}
+        self._parts: dict[str, tuple[str, tuple[str, str]]] = {}  # when a broker started, its role and its id
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-files")
         super().__init__(plan, topology, folder, hosts)
 
     # --- configuration
@@ -197,11 +203,12 @@ class RocketMQSystem(PythonSystem):
 
     async def _status(self, node: str) -> NodeStatus | None:
         """Role by GET_BROKER_CONFIG, ends by the runtime information, slaves by asking them."""
-        effective, runtime = await asyncio.gather(self._effective(node), self._runtime(node))
+        runtime = await self._runtime(node)
+        part = None if runtime is None else await self._part(node, runtime.get("bootTimestamp", ""))
         group = self._topology.group_of(node)
-        if effective is None or runtime is None or group is None:
+        if part is None or runtime is None or group is None:
             return None
-        role = effective.get("brokerRole", "")
+        role, broker_id = part
         master = role in ("SYNC_MASTER", "ASYNC_MASTER")
         slaves = await self._slaves(node) if master else ()
         acks = [int(slave["ack"]) for slave in slaves if slave["connected"]]
@@ -209,10 +216,10 @@ class RocketMQSystem(PythonSystem):
         # A master that was replaced and still runs is one of its own, older term.
         term = (self._held.get(node, 0) if master else self._terms[group.name], "")
         begin, end = ends_of(runtime)
-        queues = self._store(node).queues()
+        queues = await self._read(self._store(node).queues)
         raw = {
             "role": role,
-            "brokerId": effective.get("brokerId", ""),
+            "brokerId": broker_id,
             "epoch": {"number": term[0], "id": ""},
             "epochs": [],
             "min": begin,
@@ -226,7 +233,7 @@ class RocketMQSystem(PythonSystem):
         return NodeStatus(
             node=node,
             master=master,
-            broker_id=int(effective.get("brokerId", "-1")),
+            broker_id=int(broker_id or "-1"),
             epoch=term,
             epochs=(),
             begin=begin,
@@ -262,7 +269,7 @@ class RocketMQSystem(PythonSystem):
     async def read_log(self, node: str, offset: int) -> LogPiece | None:
         """From the files, up to the end that the broker tells."""
         ends = await self._ends(node)
-        return None if ends is None else self._store(node).read_log(offset, ends[1])
+        return None if ends is None else await self._read(self._store(node).read_log, offset, ends[1])
 
     async def read_index(self, node: str, topic: str, queue_id: int, offset: int) -> tuple[bytes, int, int] | None:
         """From the files, once the dispatcher that writes them has come to the end of the log, or after a while."""
@@ -271,9 +278,21 @@ class RocketMQSystem(PythonSystem):
             if runtime is None or int(runtime.get("dispatchBehindBytes", "0")) <= 0:
                 break
             await asyncio.sleep(DISPATCH_POLL_S)
-        return self._store(node).read_index(topic, queue_id, offset, INDEX_PIECE)
+        return await self._read(self._store(node).read_index, topic, queue_id, offset, INDEX_PIECE)
+
+    async def close(self) -> None:
+        """Close the side channel, and give up what is still being read."""
+        self._reader.shutdown(wait=False, cancel_futures=True)
+        await super().close()
 
     # --- inside
+
+    async def _read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Read files in a thread beside the loop: the lab goes on looking at all nodes while it has much to read.
+
+        In one thread, so that nobody reads the same files at the same time; what is given up is read to its end there.
+        """
+        return await asyncio.wrap_future(self._reader.submit(function, *args, **kwargs))
 
     def _store(self, node: str) -> StoreFiles:
         return StoreFiles(self._folder.node(node) / "store")
@@ -281,6 +300,19 @@ class RocketMQSystem(PythonSystem):
     async def _knows(self, node: str, topic: str) -> bool:
         answer = await self._call(node, request(RequestCode.GET_TOPIC_STATS_INFO, {"topic": topic}))
         return answer is not None and answer.code == ResponseCode.SUCCESS
+
+    async def _part(self, node: str, boot: str) -> tuple[str, str] | None:
+        """Role and id, which a broker keeps as long as it runs: its configuration is a long answer, so it is asked for
+        once a start, or a busy JVM does little else than answer the lab."""
+        known, part = self._parts.get(node, ("", ("", "")))
+        if boot and known == boot:
+            return part
+        effective = await self._effective(node)
+        if effective is None:
+            return None
+        part = (effective.get("brokerRole", ""), effective.get("brokerId", ""))
+        self._parts[node] = (boot, part)
+        return part
 
     async def _effective(self, node: str) -> dict[str, str] | None:
         answer = await self._call(node, request(RequestCode.GET_BROKER_CONFIG), READ_TIMEOUT_S)

@@ -18,6 +18,7 @@ Every word takes a millisecond. `drain` then ends the run as the lab does.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from checkers.history import Event, History, build_history
@@ -198,13 +199,19 @@ class Story:
         kind: str = "ok",
         finish: bool = True,
         top: int | None = None,
+        waits: Callable[[], None] | None = None,
     ) -> Story:
-        """End the run: `content` is what both drains read, before the sentinel that follows it (at `top`)."""
+        """End the run: `content` is what both drains read, before the sentinel that follows it (at `top`).
+
+        `waits` tells what is seen while the lab waits for equal replicas.
+        """
         said = {f"D{n}": True for n in range(1, 11) if n != 8} | (rules or {})
         self.phase("load-end")
         self.now += MS
         self.phase("drain-begin")
         for rule in ("D1", "D2", "D3", "D4"):
+            if rule == "D4" and waits is not None:
+                waits()
             self.step(rule, said[rule], excluded=list(excluded))
         entries = pairs(content)
         told = [event.offset for event in self.events if isinstance(event.offset, int)]

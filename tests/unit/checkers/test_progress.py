@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -61,6 +62,46 @@ def test_a_stall_without_any_fault_is_caught() -> None:
     assert "answered none of" in record.anomalies[0].text
     assert record.anomalies[0].core
     assert 0 < float(record.metrics["satisfied"]) < 1  # type: ignore[arg-type]
+
+
+def starving(shares: dict[str, float], **more: Any) -> Record:
+    """Nobody answers from 5 s to 8 s, and these nodes have no CPU for so much of that time."""
+
+    def play(story: RaftStory, load: Load) -> None:
+        load.until(4.8)
+        for node in THREE:
+            story.status(node, starved_ns=1_000_000_000)
+        load.until(5).until(8, "fail").until(8.4)
+        for node in THREE:
+            told = 1_000_000_000 + round(shares.get(node, 0.0) * 3.6e9)
+            story.status(node, **{"starved_ns": told, **more})
+        load.until(12)
+
+    return c15(run(play))
+
+
+def test_a_stall_of_nodes_that_had_no_cpu_is_undecided() -> None:
+    """Two of three stood in the queue of an overloaded machine: no quorum could have served."""
+    record = starving({A: 0.95, C: 0.9})
+    assert types(record, Severity.UNDECIDED) == {"stall"}
+    assert record.valid is Validity.UNKNOWN
+    assert re.search(r"broker-a-0 for 9\d% of it, broker-a-2 for \d\d% of it, though", record.anomalies[0].text)
+    silent = starving({A: 0.95, C: 0.9}, answered=False)
+    assert types(silent, Severity.UNDECIDED) == {"stall"}, "told of who does not answer, too"
+
+
+@pytest.mark.parametrize(
+    ("shares", "more"),
+    [
+        ({}, {}),  # all had a CPU, and did nothing with it
+        ({A: 0.95}, {}),  # two others could have served
+        ({A: 0.7, B: 0.7, C: 0.7}, {}),  # a busy machine is no excuse yet
+        ({A: 0.95, B: 0.95, C: 0.95}, {"starved_ns": "drop"}),  # not known afterwards
+        ({A: 0.95, B: 0.95, C: 0.95}, {"incarnation": 2}),  # of another process
+    ],
+)
+def test_a_stall_of_nodes_that_had_a_cpu_is_one(shares: dict[str, float], more: dict[str, Any]) -> None:
+    assert types(starving(shares, **more)) == {"stall"}
 
 
 def test_a_pause_shorter_than_the_window_passes() -> None:
@@ -210,6 +251,80 @@ def test_a_group_that_never_becomes_ready_after_healing_never_recovered() -> Non
     record = c15(run(lambda story, load: load.until(10), rules={"D4": False, "D2": False}))
     assert types(record, Severity.UNDECIDED) == {"never-recovered"}
     assert record.valid is Validity.UNKNOWN
+
+
+def drained_late(*looks: dict[str, dict[str, Any]], named: str | None = A, every: float = 1.0) -> Record:
+    """A group that was not ready at the deadline; each look asks all three, who lead, follow and hold as told."""
+
+    story = RaftStory()
+
+    def wait() -> None:
+        for look in looks:
+            story.now += round(every * 1e9)
+            for node in THREE:
+                said = {"leader": A, "end": 100, "commit": 100, **look.get(node, {})}
+                role = said.pop("role", "leader" if node == A else "follower")
+                story.status(node, role, said.pop("term", 1), **said)
+            for server in SERVERS:
+                story.route(server, named)
+
+    Load(story).until(10)
+    story.drain("[]", rules={"D4": False}, waits=wait)
+    return c15(story)
+
+
+def c_at(end: int, commit: int | None = None, **more: Any) -> dict[str, dict[str, Any]]:
+    return {C: {"end": end, "commit": end if commit is None else commit, **more}}
+
+
+@pytest.mark.parametrize(
+    ("looks", "words"),
+    [
+        ([c_at(50), c_at(50), c_at(60)], "lacked 40 bytes and had got 10 of them"),
+        ([c_at(100, 90), c_at(100, 95)], "committed 95 of 100"),
+        ([c_at(100), {C: {"answered": False}}, c_at(100)], "too late"),
+    ],
+)
+def test_a_group_that_is_only_late_is_undecided(looks: list[dict[str, dict[str, Any]]], words: str) -> None:
+    """It serves, and its follower comes nearer: nobody promises how soon it has caught up."""
+    record = drained_late(*looks)
+    assert types(record, Severity.UNDECIDED) == {"never-recovered"}
+    assert record.valid is Validity.UNKNOWN
+    assert words in record.anomalies[0].text
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [
+        [c_at(50), c_at(50), c_at(50)],  # frozen for ever
+        [c_at(50)],
+        [c_at(100)] * 3,  # equal, and not ready all the same: the members disagree about who belongs to the group, say
+        [c_at(50), c_at(60), c_at(55)],  # cut back and filled again
+        [c_at(50), c_at(120)],  # beyond its leader
+        [c_at(100, 50), c_at(100, 50)],
+        [c_at(100), c_at(100, leader=B)],
+        [c_at(100), c_at(100, leader=None, role="candidate")],
+        [c_at(100), c_at(100, role="failed")],
+        [c_at(100), c_at(100, term=2)],  # it rejoins no term
+        [{C: {"answered": False}}, {C: {"answered": False}}],  # silent
+        [{A: {"role": "follower"}}, {A: {"role": "follower"}}],  # nobody leads
+        [{}, {A: {"role": "follower"}, B: {"role": "leader"}}],
+        [{A: {"term": 1}}, {node: {"term": 2} for node in THREE}],  # elections without end
+        [{A: {"serving": False}}] * 2,
+        [c_at(50) | {A: {"commit": 90}}, c_at(60) | {A: {"commit": 90}}],  # no quorum gets there
+    ],
+)
+def test_a_group_that_hangs_never_recovered(looks: list[dict[str, dict[str, Any]]]) -> None:
+    """Planted: what stands still, goes astray or is silent is no catching up."""
+    assert types(drained_late(*looks)) == {"never-recovered"}
+
+
+def test_only_the_last_answers_show_that_a_follower_comes_nearer() -> None:
+    """One that stopped long before the deadline hangs, and so does a group that a name server does not know."""
+    moving = [c_at(50), c_at(60)]
+    assert types(drained_late(*moving, *[c_at(60)] * 4, every=6)) == {"never-recovered"}
+    assert types(drained_late(*moving, named=None)) == {"never-recovered"}
+    assert types(drained_late(*moving, named=B)) == {"never-recovered"}
 
 
 def test_a_cluster_that_grew_is_judged_by_its_new_quorum() -> None:

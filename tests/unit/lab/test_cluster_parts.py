@@ -94,6 +94,18 @@ def test_a_cgroup_speaks_the_kernel_s_files(tmp_path: Path) -> None:
     assert cgroup.remove(wait_s=0.01)
 
 
+def test_a_cgroup_tells_how_long_nothing_in_it_had_a_cpu(tmp_path: Path) -> None:
+    """In the kernel's words; a kernel without them tells nothing."""
+    cgroup = Cgroup(tmp_path)
+    assert cgroup.starved_ns() is None
+    file = tmp_path / "cpu.pressure"
+    some = "some avg10=98.40 avg60=90.73 avg300=40.86 total=155773126\n"
+    file.write_text(some)
+    assert cgroup.starved_ns() is None
+    file.write_text(some + "full avg10=92.33 avg60=85.23 avg300=38.43 total=146553766\n")
+    assert cgroup.starved_ns() == 146_553_766_000
+
+
 def test_the_guardian_kills_what_it_was_told_of_and_not_told_to_forget() -> None:
     guardian = Guardian(None)
     kept, dropped = (subprocess.Popen(SLEEPER, start_new_session=True) for _ in range(2))

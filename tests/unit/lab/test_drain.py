@@ -217,6 +217,47 @@ def test_ready_must_hold_without_a_break() -> None:
     assert steps.kept("D4") == {"broker-a": False}
 
 
+def nearer(steps: int, ends: Callable[[int], int]) -> tuple[FakeCluster, list[int]]:
+    """A cluster whose slave is at ``ends(n)`` at the n-th look, as long as that changes; and the number of looks."""
+    looks = [0]
+
+    def look() -> Mapping[str, NodeStatus]:
+        looks[0] += 1
+        slave = replace(SLAVE, end=ends(min(looks[0], steps)))
+        return {
+            MASTER.node: replace(MASTER, end=1000, slaves=({"ack": slave.end, "connected": True},)),
+            slave.node: slave,
+        }
+
+    cluster = FakeCluster()
+    cluster.statuses_now = look
+    return cluster, looks
+
+
+def test_a_replica_that_comes_nearer_gets_more_time() -> None:
+    """Nobody promises how soon it has caught up; the deadline is one for who stands still."""
+    cluster, looks = nearer(10, lambda n: 990 + n)
+    bounds = replace_bounds(ready_for="1ms", recover_within="500ms")
+    _, steps = drained(cluster, FakeClients(), bounds)
+    assert steps.kept("D4") == {"broker-a": True}
+    assert looks[0] > 10
+
+
+@pytest.mark.parametrize("ends", [lambda n: 500, lambda n: 500 + n % 2, lambda n: 500 - n, lambda n: min(n, 500)])
+def test_a_replica_that_stands_still_does_not(ends: Callable[[int], int]) -> None:
+    """Frozen, to and fro, falling back, and one that comes nearer for ever."""
+    cluster, _ = nearer(10**6, ends)
+    _, steps = drained(cluster, FakeClients(), replace_bounds(ready_for="1ms", recover_within="200ms"))
+    assert steps.kept("D4") == {"broker-a": False}
+
+
+def test_a_group_that_is_ready_at_the_deadline_may_hold_it() -> None:
+    """It recovered in time if it stays so; before, it was called never recovered for want of the last seconds."""
+    cluster, _ = nearer(2, lambda n: 999 if n < 2 else 1000)
+    _, steps = drained(cluster, FakeClients(), replace_bounds(ready_for="600ms", recover_within="150ms"))
+    assert steps.kept("D4") == {"broker-a": True}
+
+
 def test_a_group_that_never_recovers_is_reported_and_not_waited_for_again() -> None:
     """The reason is in the step; what can be read is still read."""
     cluster, clients = FakeCluster(), FakeClients()
@@ -307,6 +348,25 @@ def test_members_are_dumped_once_all_know_what_is_committed() -> None:
     cluster.statuses_now = late
     _, steps = drained(cluster, clients)
     assert steps.kept("D4") == {"broker-a": True}
+    assert [one.raft.commit for one in cluster.dumped_at if one.raft] == [100, 100]
+
+
+@pytest.mark.parametrize("silent", ["broker-a-0", "broker-a-1"])
+def test_members_are_dumped_once_all_have_answered(silent: str) -> None:
+    """Planted: one question is not answered in time. A leader alone knows that the sentinels are committed."""
+    cluster, looks = FakeCluster(), 0
+
+    def busy() -> Mapping[str, NodeStatus]:
+        nonlocal looks
+        looks += "drain 2" in clients.calls
+        told = 60 if 0 < looks < 3 else 100
+        both = (member("broker-a-0", commit=100), member("broker-a-1", commit=told))
+        return {one.node: one for one in both if one.node != silent or looks != 1}
+
+    clients = FakeClients()
+    cluster.statuses_now = busy
+    _, steps = drained(cluster, clients)
+    assert steps.kept("D7") == {"broker-a": True}
     assert [one.raft.commit for one in cluster.dumped_at if one.raft] == [100, 100]
 
 

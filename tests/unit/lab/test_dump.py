@@ -14,6 +14,7 @@ from lab.dump import Dump, Index, dump_replica, lines_of
 from lab.systems.log_entries import LogEntry, plain_entries
 from lab.systems.system import LogPiece, NodeStatus, System
 from nodes.remoting.message import encode_filler, encode_record, parse_host
+from tests.unit.lab.slow_reading import SlowReading
 
 HOST = parse_host("10.0.0.1", 10911)
 
@@ -155,3 +156,19 @@ def test_a_damaged_log_is_dumped_up_to_the_damage(tmp_path: Path) -> None:
     assert not dump.complete
     assert "garbage" in dump.reason
     assert len(lines) == 1
+
+
+def test_the_lab_goes_on_while_a_dump_is_cut_into_lines(tmp_path: Path) -> None:
+    """Tens of thousands of records take seconds on a busy machine, and nobody else may go unasked meanwhile."""
+    data, _ = log_of(("lab", 0, 0, b"0123abcd/1/0 ."))
+    slow = SlowReading()
+
+    class Slow(Replica):
+        def entries(self, data: bytes, offset: int) -> Iterator[LogEntry]:
+            for entry in plain_entries(data, offset):
+                slow.last()
+                yield entry
+
+    replica = cast(System, Slow(data, {}))
+    dump = slow.beside(dump_replica(replica, status(len(data)), "broker-a", {}, tmp_path / "n.jsonl.zst"))
+    assert (dump.complete, dump.records) == (True, 1)

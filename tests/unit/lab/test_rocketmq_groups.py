@@ -14,14 +14,17 @@ from lab.errors import PlanError
 from lab.meta import group_value, meta_value, progress, promise
 from lab.plan import Plan
 from lab.planfile import build_plan
+from lab.record import raft_status
 from lab.rundir import RunDir
 from lab.systems.rocketmq import groups, system
 from lab.systems.rocketmq.election_log import elections_in
+from lab.systems.rocketmq.ledger_files import LedgerFiles
 from lab.systems.rocketmq.release import Release
 from lab.systems.system import NodeStatus
 from lab.topology import flush_of, settings_of, topology_of
 from lab.validate import validate
 from nodes.remoting.command import Command, request
+from tests.unit.lab.slow_reading import WAIT_S, SlowReading
 from tests.unit.lab.test_rocketmq_ledger_files import Ledger
 
 NODE = "broker-a-1"
@@ -109,6 +112,56 @@ def test_roles(made: Any, leader: str | None, role: str, expected: tuple[str, bo
     assert (found.raft.role, found.serving) == expected
 
 
+@pytest.mark.parametrize("question", ["status", "read_log"])
+def test_the_lab_goes_on_while_files_are_read(made: Any, monkeypatch: pytest.MonkeyPatch, question: str) -> None:
+    """A member that has caught up has thousands of entries to count: all others are asked meanwhile, faults go on."""
+    member, ledger = made([2, 2])
+    slow, real = SlowReading(), LedgerFiles.end
+
+    def end(files: LedgerFiles, committed: int) -> int:
+        slow.last()
+        return real(files, committed)
+
+    monkeypatch.setattr(LedgerFiles, "end", end)
+    monkeypatch.setattr(system, "STATUS_S", WAIT_S)
+    found = slow.beside(member.status(NODE) if question == "status" else member.read_log(NODE, 0))
+    assert found is not None
+    assert (found.end if question == "status" else found.max_offset) == ledger.end
+
+
+def test_files_are_read_within_the_term(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: an election while they are read. What they tell then is not put beside the term of before."""
+    member, ledger = made([2, 3, 3, 3])
+    told = iter([0, ledger.end])
+    monkeypatch.setattr(LedgerFiles, "end", lambda files, committed: next(told))
+    found = status(member)
+    assert found is not None
+    assert (found.epoch[0], found.end) == (3, ledger.end)
+
+
+@pytest.mark.parametrize("when", range(8))
+def test_a_leader_that_serves_is_never_told_with_what_it_had_committed_before(
+    made: Any, monkeypatch: pytest.MonkeyPatch, when: int
+) -> None:
+    """It takes up its role while it is asked, having committed all: C9 holds its queues against every promise."""
+    member, ledger = made([2] * 8, role="SLAVE")
+    asked = 0
+    real = member._call
+
+    async def call(node: str, command: Command, timeout_s: float | None = None, **more: Any) -> Command | None:
+        nonlocal asked
+        if asked == when:
+            member.commit, member.role = ledger.end, "SYNC_MASTER"
+        asked += 1
+        return cast(Command | None, await real(node, command, timeout_s, **more))
+
+    monkeypatch.setattr(member, "_call", call)
+    found = status(member)
+    assert found is not None
+    assert found.raft is not None
+    assert not found.serving or (found.raft.commit, found.queues["lab@0"]["max"]) == (ledger.end, 3)
+
+
 def test_answers_of_two_terms_are_never_put_together(made: Any) -> None:
     """Planted: an election falls between the questions. Asked again; a member that never settles tells nothing."""
     found = status(made([2, 3, 3, 3])[0])
@@ -116,6 +169,31 @@ def test_answers_of_two_terms_are_never_put_together(made: Any) -> None:
     assert found.epoch[0] == 3
     assert found.raft is not None
     assert found.raft.vote is None, "the file tells the vote of an older term"
+    assert found.raft.tells_vote
+
+
+@pytest.mark.parametrize("text", [None, "voteLeader=n1\ncurr", "voteLeader=n0\ncurrTerm=3\n"])
+def test_a_vote_that_is_being_written_is_not_told(made: Any, text: str | None) -> None:
+    """Planted: the file is away for a moment, half there, or of the next term already. That is no vote for nobody."""
+    member, ledger = made([2, 2])
+    path = ledger.root / "currterm"
+    path.unlink()
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    found = status(member)
+    assert found is not None
+    assert found.raft is not None
+    assert not found.raft.tells_vote
+    assert "vote" not in raft_status(found, "lab", "broker-a")
+
+
+def test_a_vote_for_nobody_is_told(made: Any) -> None:
+    """Which C8 holds against what was told before."""
+    member, ledger = made([2, 2])
+    (ledger.root / "currterm").write_text("voteLeader=\ncurrTerm=2\n", encoding="utf-8")
+    found = status(member)
+    assert found is not None
+    assert raft_status(found, "lab", "broker-a")["vote"] is None
 
 
 def test_a_member_whose_term_does_not_hold_still_tells_nothing(made: Any) -> None:

@@ -6,6 +6,7 @@ import os
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,6 +120,39 @@ def test_only_what_is_committed_is_counted_in_its_queue(tmp_path: Path) -> None:
     ledger.put(1)
     assert files.end(ledger.end) == ledger.end
     assert files.queues["lab@0"]["max"] == 4
+
+
+def test_catching_up_reads_files_and_not_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member that was away counts all that it lacked at one look: opening its files once an entry took seconds."""
+    ledger = Ledger(tmp_path).put(*[1] * 60)
+    files = LedgerFiles(tmp_path, "n1")
+    opened: list[Path] = []
+    real = Path.open
+
+    def open_(path: Path, *args: Any, **kwargs: Any) -> Any:
+        opened.append(path)
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", open_)
+    assert files.end(ledger.end) == ledger.end
+    assert files.queues == {"lab@0": {"min": 0, "max": 60}}
+    data = [path for path in opened if path.parent.name == "data"]
+    assert len(data) == len(set(data)) == len(list((ledger.root / "data").iterdir())) < 60
+
+
+def test_what_is_committed_later_is_read_when_it_is(tmp_path: Path) -> None:
+    """An entry that was not committed at the last look may have been replaced by another of the same size since."""
+    ledger = Ledger(tmp_path).put(1, 1)
+    files = LedgerFiles(tmp_path, "n1")
+    assert files.end(ledger.places[1]) == ledger.end
+    place = ledger.places[1]
+    other = entry(1, 2, place, 41)
+    ledger.cut(1)
+    ledger._write(place, other)
+    with (ledger.root / "index" / f"{0:020}").open("r+b") as index:
+        index.seek(INDEX.size)
+        index.write(INDEX.pack(1, place, len(other), 1, 2))
+    assert files.look(place + len(other)).queues == {"lab@0": {"min": 0, "max": 42}}
 
 
 def test_a_tail_of_an_older_term_is_no_part_of_the_log(tmp_path: Path) -> None:

@@ -1,15 +1,23 @@
 """What a release's runtime information tells, and what it leaves out."""
 
+import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import pytest
 
+from lab.cluster.hosts import Hosts
 from lab.errors import PlanError
+from lab.plan import Plan
 from lab.planfile import build_plan
+from lab.rundir import RunDir
 from lab.systems.rocketmq import system
 from lab.systems.rocketmq.release import Release
 from lab.systems.rocketmq.system import check_rocketmq, delayed_of, ends_of
+from lab.topology import topology_of
+from nodes.remoting.codes import RequestCode
+from nodes.remoting.command import Command, request
 
 
 def test_ends_of_an_empty_log_are_not_negative() -> None:
@@ -45,3 +53,37 @@ def test_controller_mode_is_refused_in_words(
     plan = build_plan({"cluster": {"system": "rocketmq", "version": "5.3.3"}, **tables}, "plan")
     with pytest.raises(PlanError, match="controller mode of a release is not built"):
         check_rocketmq(plan)
+
+
+class Slave(system.RocketMQSystem):
+    """Answers come from a table instead of a network."""
+
+    boot, role = "1000", "SLAVE"
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        super().__init__(plan, topology_of(plan), RunDir(folder), cast(Hosts, None))
+        self.asked: list[int] = []
+
+    async def _call(self, node: str, command: Command, timeout_s: float | None = None, **more: Any) -> Command | None:
+        self.asked.append(command.code)
+        if command.code == RequestCode.GET_BROKER_CONFIG:
+            return request(0, None, f"brokerRole={self.role}\nbrokerId=1\n".encode())
+        table = {"commitLogMinOffset": "0", "commitLogMaxOffset": "7", "bootTimestamp": self.boot}
+        return request(0, None, msgspec.json.encode({"table": {key: value for key, value in table.items() if value}}))
+
+
+def test_a_broker_is_asked_for_its_role_once_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer is long, and four a second kept a busy JVM from all else; a restarted broker may have another role."""
+    monkeypatch.setattr(system, "release_of", lambda plan: Release("5.3.3", tmp_path))
+    slave = Slave(build_plan({"cluster": {"system": "rocketmq", "version": "5.3.3"}}, "plan"), tmp_path)
+
+    def told() -> tuple[str, int, int]:
+        found = asyncio.run(slave.status("broker-a-1"))
+        assert found is not None
+        return str(found.raw["role"]), found.broker_id, slave.asked.count(RequestCode.GET_BROKER_CONFIG)
+
+    assert [told(), told()] == [("SLAVE", 1, 1)] * 2
+    slave.boot, slave.role = "2000", "OTHER"
+    assert [told(), told()] == [("OTHER", 1, 2)] * 2
+    slave.boot = ""
+    assert [told()[2], told()[2]] == [3, 4], "one that does not tell when it started is asked every time"

@@ -5,8 +5,12 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import pytest
+
 from lab.dump import Dump, Index, lines_of
 from lab.systems.log_entries import plain_entries
+from lab.systems.rocketmq import mapped_files
+from lab.systems.rocketmq.mapped_files import read_piece
 from lab.systems.rocketmq.store_files import ENTRY, StoreFiles, whole
 from lab.systems.rocketmq.system import address_of
 from nodes.remoting.message import encode_filler, encode_record, parse_host
@@ -102,6 +106,34 @@ def test_bounds_of_queues(tmp_path: Path) -> None:
         "lab@3": {"min": 0, "max": 0},
     }
     assert StoreFiles(tmp_path).bounds("absent", 0) == (0, 0)
+
+
+def test_a_queue_that_begins_far_into_its_first_file(tmp_path: Path) -> None:
+    """Gaps go on for longer than what is read at once."""
+    queue(tmp_path, 0, 0, [(0, 0x7FFFFFFF, 0)] * 9000 + [(500, 100, 1)] * 2, 9010)
+    queue(tmp_path, 1, 0, [(0, 0x7FFFFFFF, 0)] * 9000, 9000)
+    assert StoreFiles(tmp_path).bounds("lab", 0) == (9000, 9002)
+    assert StoreFiles(tmp_path).bounds("lab", 1) == (9000, 9000)
+
+
+def test_nothing_is_read_behind_an_end_that_was_cut_back(tmp_path: Path) -> None:
+    """A broker that restarted may tell an end below where a dump had come to; a file has a gigabyte behind it."""
+    places, _ = two_files(tmp_path)
+    piece = StoreFiles(tmp_path).read_log(places[3], places[2])
+    assert piece is not None
+    assert (piece.data, piece.next_offset) == (b"", places[3])
+
+
+def test_a_record_longer_than_a_piece_comes_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But only one, and never beyond the end."""
+    places, end = two_files(tmp_path)
+    monkeypatch.setattr(mapped_files, "PIECE", 20)
+    size = places[1] - places[0]
+    assert read_piece(tmp_path / "commitlog", 0, end, lambda front: size) == record(0, 0)
+    piece = StoreFiles(tmp_path).read_log(0, end)
+    assert piece is not None
+    assert piece.data == record(0, 0)
+    assert read_piece(tmp_path / "commitlog", 0, size - 1, lambda front: size) == record(0, 0)[:20]
 
 
 def test_index_entries(tmp_path: Path) -> None:

@@ -36,12 +36,16 @@ class FakeStage:
         self.incarnations = dict.fromkeys(self.states, 1)
         self.listing: Mapping[str, Listing] | None = {"broker-a": Listing({"0": "broker-a-0"}, None, 4)}
         self.restarted = ""
+        self.starved: int | None = None
 
     def state(self, node: str) -> NodeState:
         return self.states[node]
 
     def incarnation(self, node: str) -> int:
         return self.incarnations[node]
+
+    def starved_ns(self, node: str) -> int | None:
+        return self.starved
 
     def running_pids(self) -> dict[str, int]:
         return {node: 1 for node, state in self.states.items() if state is NodeState.RUNNING}
@@ -86,6 +90,16 @@ def test_an_answer_is_recorded_with_its_question(tmp_path: Path) -> None:
     assert (status["begin"], status["end"], status["durable"]) == (0, 100, 95)
     assert status["queues"] == {"lab/broker-a/1": [0, 7]}
     assert (membership["f"], membership["voters"], membership["quorum"]) == ("membership", sorted(GROUP.nodes), 2)
+
+
+def test_how_long_a_node_had_no_cpu_is_recorded_with_every_answer(tmp_path: Path) -> None:
+    """Above all with those that did not come; where it is not known nothing is said."""
+    stage = FakeStage()
+    assert "starved_ns" not in events(tmp_path, stage, "broker-a-1")[0]
+    stage.starved = 7
+    stage.answers["broker-a-2"] = None
+    found = [one for one in events(tmp_path, stage, "broker-a-1", "broker-a-2") if one["f"] == "status"]
+    assert [(one["answered"], one.get("starved_ns")) for one in found[-2:]] == [(True, 7), (False, 7)]
 
 
 def test_silence_is_recorded_too(tmp_path: Path) -> None:
