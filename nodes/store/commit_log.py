@@ -177,7 +177,10 @@ class CommitLog:
             offset += len(data)
 
     def cut(self, offset: int) -> None:
-        """Drop all bytes from `offset` on, durably: when it returns they never come back. Raises OSError."""
+        """Drop all bytes from `offset` on, durably: when it returns they never come back. Raises OSError.
+
+        What is left may be unsynced still.
+        """
         changed = False
         while self.segments and (self.segments[-1].start > offset or len(self.segments) > 1):
             segment = self.segments[-1]
@@ -197,7 +200,8 @@ class CommitLog:
                 file.truncate(wanted)
             segment.length = wanted
             file.fsync()
-            segment.dirty = False
+            # Still dirty, so that the next sync also finds what lies unsynced in the files before it.
+            segment.dirty = True
         self.end = offset
 
     def drop_oldest(self) -> Segment:
