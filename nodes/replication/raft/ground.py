@@ -226,6 +226,11 @@ class Ground:
         return self.log.membership.is_voter(self.name)
 
     @property
+    def trusted(self) -> bool:
+        """Its disk belongs to the group, as it is or by what its floor makes up for: it votes for and with anybody."""
+        return self.hard.joined or self.hard.floor_end > 0
+
+    @property
     def holds_floor(self) -> bool:
         """Its log holds what the hard state says it is to be counted with."""
         return (self.log.last_term, self.log.end) >= (self.hard.floor_term, self.hard.floor_end)
