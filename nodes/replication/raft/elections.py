@@ -184,7 +184,7 @@ class Elections:
     def on_stranger(self, message: Stranger) -> None:
         """A member says that this node is none."""
         ground = self._ground
-        ground.told_outside = max(ground.told_outside, (message.last_term, message.end))
+        ground.told_outside(message.last_term, message.end)
         if ground.outside and ground.role in (Role.PRE_CANDIDATE, Role.CANDIDATE):
             ground.role = Role.FOLLOWER
 
