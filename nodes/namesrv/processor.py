@@ -151,8 +151,8 @@ class Processor:
                 **about,
                 term=asked.term,
                 known_term=done.known_term,
-                reason=f"a master of term {done.known_term} is known, this one leads term {asked.term}: a deposed master."
-                " If the group was made anew with empty disks, restart this name server, which remembers the old one",
+                reason=f"a master of term {done.known_term} is known, this one leads term {asked.term} and is deposed;"
+                " if the group was made anew with empty disks, restart this name server, which remembers the old one",
             )
         elif done.dropped:
             self._log.warning(

@@ -1,9 +1,9 @@
 """Growing, shrinking, handing over; members that do not belong; disks that fail; logs that begin late."""
 
 import asyncio
-import errno
 import contextlib
 import dataclasses
+import errno
 import shutil
 from pathlib import Path
 
