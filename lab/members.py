@@ -31,6 +31,8 @@ class Members:
         self._stage = stage
         self._calls = calls
         self.left: list[str] = []  # nodes that were taken out of their group and not added again
+        self._added: set[str] = set()  # spares that were made voters
+        self._may_be_out: set[str] = set()  # whose removal was ever asked for, done or not, and that did not come back
 
     async def configurations(self, group: str) -> Mapping[str, Configuration]:
         """What every running node of the group says. One that was taken out may never hear of it: it is not asked."""
@@ -60,6 +62,8 @@ class Members:
             words.append(await stage.supervisor.start(node))
         await self._answers(node)
         words.append(await self._ask_leader(node, self._calls.add_member, _votes))
+        self._added.add(node)
+        self._may_be_out.discard(node)
         if node in self.left:
             self.left.remove(node)
         return "; ".join(words)
@@ -70,8 +74,8 @@ class Members:
         In that moment, or for ever if it does not ``stop``, it must disturb nobody. The node ``by`` is asked first.
         """
         group = self._group(node)
-        fewer = len(self._stage.members(group)) - 1
-        self._stage.weaken(group, majority(max(1, fewer)))  # before it is so: no answer may be taken for stronger
+        self._may_be_out.add(node)
+        self._stage.weaken(group, majority(self._voters(group)))  # before it is so: no answer is taken for stronger
         done = await self._ask_leader(node, self._calls.remove_member, _gone, first=by)
         self.left.append(node)
         if stop and self._stage.supervisor.state(node) is NodeState.RUNNING:
@@ -86,6 +90,11 @@ class Members:
     async def replace(self, lost: str, spare: str) -> Sequence[str]:
         """Take a node whose disk is gone out of its group and put an empty one in its place; words for each step."""
         return [await self.leave(lost), await self.join(spare)]
+
+    def _voters(self, group: Group) -> int:
+        """Voters of the group, at least: one whose disk is lost stays one until it is removed."""
+        voters = [node for node in (*group.nodes, *group.spares) if node in group.nodes or node in self._added]
+        return max(1, sum(node not in self._may_be_out for node in voters))
 
     def _group(self, node: str) -> Group:
         group = self._stage.topology.group_of(node)

@@ -38,6 +38,17 @@ def not_ready(
     return tuple(found)
 
 
+def caught_up(master: NodeStatus) -> int:
+    """How many slaves follow a master and have acknowledged all it holds.
+
+    Of an empty log there is nothing to acknowledge, so one whose log the master has not yet compared does not count.
+    """
+    return sum(
+        bool(slave.get("connected")) and bool(slave.get("compared", True)) and (slave.get("ack") or 0) >= master.end
+        for slave in master.slaves
+    )
+
+
 def _should_serve(status: NodeStatus) -> bool:
     return status.raft is None or status.master
 
@@ -50,9 +61,9 @@ def _appointed(master: NodeStatus, followers: Sequence[NodeStatus]) -> list[str]
             found.append(f"{status.node} is in epoch {status.epoch[0]}, its master in {master.epoch[0]}")
         if status.end != master.end:
             found.append(f"{status.node} ends at {status.end}, its master at {master.end}")
-    caught_up = [s for s in master.slaves if s.get("connected") and (s.get("ack") or 0) >= master.end]
-    if len(caught_up) < len(followers):
-        found.append(f"{len(caught_up)} of {len(followers)} slaves have acknowledged the master's end {master.end}")
+    equal = caught_up(master)
+    if equal < len(followers):
+        found.append(f"{equal} of {len(followers)} slaves have acknowledged the master's end {master.end}")
     return found
 
 

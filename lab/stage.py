@@ -21,7 +21,7 @@ from lab.errors import LabBugError, SetupError
 from lab.members import Members
 from lab.plan import DLEDGER, Plan
 from lab.randomness import child
-from lab.ready import not_ready
+from lab.ready import caught_up, not_ready
 from lab.rundir import RunDir
 from lab.systems import system_of
 from lab.systems.system import Assigned, MemberCalls, NodeStatus, System
@@ -349,8 +349,7 @@ class Stage:
         status = await self.ask(group.master)
         if status is None or not status.serving:
             return False
-        followers = [s for s in status.slaves if s.get("connected") and (s.get("ack") or 0) >= status.end]
-        return len(followers) >= len(group.slaves)
+        return caught_up(status) >= len(group.slaves)
 
     async def _wait(self, deadline: float, complaint: str) -> None:
         if time.monotonic() >= deadline:

@@ -30,6 +30,8 @@ class GroupProgress:
         self._core = core
         self._tables = tables
         self._offsets: dict[tuple[str, int], int] = {}
+        self._written: dict[tuple[str, int], tuple[int, int]] = {}
+        """Last words in the log, and where their records end: until that is committed the tables tell older ones."""
         self._delays: dict[int, int] = {}
         self._replies: list[tuple[Connection, Command, Command]] = []
         self._timer: asyncio.Handle | None = None
@@ -37,11 +39,23 @@ class GroupProgress:
 
     def note(self, group: str, topic: str, queue_id: int, offset: int) -> None:
         """Said in passing."""
-        if not self._core.may_append or self._tables.offsets.get(group, topic, queue_id) == offset:
+        known, key = self._tables.offsets, (f"{topic}@{group}", queue_id)
+        if not self._core.may_append or self._last_word(key, known.get(group, topic, queue_id))[0] == offset:
             return
-        if self._tables.offsets.has_room(group, topic, queue_id):
-            self._offsets[f"{topic}@{group}", queue_id] = offset
+        if known.has_room(group, topic, queue_id):
+            self._offsets[key] = offset
             self._soon(urgent=False)
+
+    def _last_word(self, key: tuple[str, int], committed: int | None) -> tuple[int | None, bool]:
+        """The newest offset that was said, committed or not, and whether that much is committed."""
+        if key in self._offsets:
+            return self._offsets[key], False
+        offset, end = self._written.get(key, (0, 0))
+        return (offset, False) if end > self._committed() else (committed, True)
+
+    def _committed(self) -> int:
+        member = self._core.member
+        return 0 if member is None else member.committed
 
     def delivered(self, level: int, next_offset: int) -> None:
         """Delayed messages."""
@@ -67,7 +81,7 @@ class GroupProgress:
             if not known.has_room(group, topic, queue_id):
                 raise RequestError(ResponseCode.SYSTEM_ERROR, f"{OFFSETS_MAX} offsets are committed already")
             key = (f"{topic}@{group}", queue_id)
-            if self._offsets.get(key, known.get(group, topic, queue_id)) != offset:
+            if self._last_word(key, known.get(group, topic, queue_id)) != (offset, True):
                 self._offsets[key] = offset
                 changed = True
         response = command.reply(body=body)
@@ -84,6 +98,7 @@ class GroupProgress:
         """This node leads no more: nothing was written, and whoever waits is told so."""
         self._cancel()
         self._offsets.clear()
+        self._written.clear()
         self._delays.clear()
         replies, self._replies = self._replies, []
         error = self._core.not_master()
@@ -105,6 +120,9 @@ class GroupProgress:
             for connection, command, _ in replies:
                 connection.reply(command, command.reply(ResponseCode.SYSTEM_BUSY.value, str(refused)))
             return
+        committed = self._committed()
+        self._written = {key: said for key, said in self._written.items() if said[1] > committed}
+        self._written.update({key: (offset, end) for key, offset in offsets.items()})
         for connection, command, response in replies:
             self._core.pipeline.submit(end, Reply(connection, command.opaque, b"{}", True, response))
         self._core.pipeline.touch()

@@ -55,7 +55,14 @@ class LabProcessor:
             "visible": store.visible_end,
             "slaveAck": max((one.ack for one in replicas), default=None),
             "slaves": [
-                {"id": one.broker_id, "ack": one.ack, "connected": one.connected, "lag": one.lag, "peer": one.peer}
+                {
+                    "id": one.broker_id,
+                    "ack": one.ack,
+                    "connected": one.connected,
+                    "compared": one.compared,
+                    "lag": one.lag,
+                    "peer": one.peer,
+                }
                 for one in replicas
             ],
             "copies": rule.copies if core.serving.role.is_master else 0,

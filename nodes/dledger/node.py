@@ -295,10 +295,16 @@ class GroupNode:
             self._fail(f"the log ends at {self._store.written_end}, the group believes at {self.raft.end}")
             return
         self._arm()
-        self._tell()
+        try:
+            self._tell()
+        except (OSError, StoreFailed) as error:  # what is committed cannot be read: never lead on without it
+            self.disk_failed(str(error))
 
     def _tell(self) -> None:
-        """Tell the broker what has changed, once everything is carried out: it may append at once."""
+        """Tell the broker what has changed, once everything is carried out: it may append at once.
+
+        Raises OSError and StoreFailed of what the broker does then.
+        """
         if self._role_news:
             self._role_news = False
             self._changed()

@@ -145,7 +145,16 @@ class Processor:
 
     def _log_registered(self, asked: Registration, done: Registered) -> None:
         about = {"cluster": asked.cluster, "broker": asked.name, "id": asked.broker_id, "addr": asked.address}
-        if done.dropped:
+        if done.known_term is not None:
+            self._log.warning(
+                "registration dropped",
+                **about,
+                term=asked.term,
+                known_term=done.known_term,
+                reason=f"a master of term {done.known_term} is known, this one leads term {asked.term} and is deposed;"
+                " if the group was made anew with empty disks, restart this name server, which remembers the old one",
+            )
+        elif done.dropped:
             self._log.warning(
                 "registration dropped", **about, state_version=asked.body.version.state_version, reason="stale"
             )

@@ -113,6 +113,8 @@ class Registered:
 
     dropped: bool = False
     """True if a broker with a larger stateVersion holds the id, or a larger term is known."""
+    known_term: int | None = None
+    """The larger term of the group's newest master, if that is why it was dropped."""
     is_new: bool = False
     """True if the address was not registered before."""
     former_id: int | None = None
@@ -178,9 +180,10 @@ class Routes:
             newest = self._live.get((asked.cluster, asked.address))
             if newest is not None and newest.version.state_version > asked.term:
                 return Registered(dropped=True)
-            if asked.broker_id == MASTER_ID and asked.term < self._terms.get((asked.cluster, asked.name), 0):
+            known = self._terms.get((asked.cluster, asked.name), 0)
+            if asked.broker_id == MASTER_ID and asked.term < known:
                 self._forget_address(asked)
-                return Registered(dropped=True)
+                return Registered(dropped=True, known_term=known)
         if holder is not None and holder != asked.address and not self._last_wins:
             held = self._live.get((asked.cluster, holder))
             if held is not None and held.version.state_version > asked.body.version.state_version:

@@ -113,3 +113,5 @@ class ReplicaState:
     ack: int
     lag: int
     connected: bool
+    compared: bool = True
+    """Its log was compared with this one in this epoch: before that `ack` is 0 and says nothing."""

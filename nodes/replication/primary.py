@@ -213,6 +213,7 @@ class PrimaryMachine:
                 ack=copy.end or 0,
                 lag=max(0, end - (copy.end or 0)),
                 connected=copy.session is not None,
+                compared=copy.end is not None,
             )
             for copy in self._copies.values()
         ]

@@ -24,7 +24,7 @@ def segment_name(offset: int) -> str:
 class Segment:
     """One file of the log."""
 
-    __slots__ = ("dirty", "file", "length", "path", "start")
+    __slots__ = ("dirty", "file", "length", "path", "start", "syncing")
 
     def __init__(self, start: int, path: str, length: int, file: File | None = None) -> None:
         self.start = start
@@ -32,6 +32,8 @@ class Segment:
         self.length = length
         self.file = file
         self.dirty = False
+        self.syncing = False
+        """Another thread may be using the file: it must stay open."""
 
 
 class CommitLog:
@@ -106,7 +108,8 @@ class CommitLog:
         if len(self._opened) <= OPEN_SEGMENTS_MAX:
             return
         for segment in self._opened:
-            if segment.file is not None and not segment.dirty and segment is not self.segments[-1]:
+            busy = segment.dirty or segment.syncing or segment is self.segments[-1]
+            if segment.file is not None and not busy:
                 segment.file.close()
                 segment.file = None
                 self._opened.remove(segment)
@@ -130,18 +133,26 @@ class CommitLog:
         return file.pread(offset - segment.start, size)
 
     def take_dirty(self) -> tuple[list[Segment], list[str]]:
-        """What must be synced so that all written bytes survive; from now on it counts as clean."""
+        """What must be synced so that all written bytes survive; from now on it counts as clean.
+
+        The files stay open until `synced` or `put_back_dirty`.
+        """
         segments = [segment for segment in self._recent() if segment.dirty]
         for segment in segments:
-            segment.dirty = False
+            segment.dirty, segment.syncing = False, True
         folders = [self.folder] if self._folder_dirty else []
         self._folder_dirty = False
         return segments, folders
 
+    def synced(self, segments: list[Segment]) -> None:
+        """A sync has ended: nobody else uses these files any more."""
+        for segment in segments:
+            segment.syncing = False
+
     def put_back_dirty(self, segments: list[Segment], folders: list[str]) -> None:
         """A sync was abandoned: its files still need one."""
         for segment in segments:
-            segment.dirty = True
+            segment.dirty, segment.syncing = True, False
         self._folder_dirty = self._folder_dirty or bool(folders)
 
     def _recent(self) -> list[Segment]:
@@ -159,6 +170,7 @@ class CommitLog:
             segment.file.fsync()
         for folder in folders:
             self._disk.fsync_dir(folder)
+        self.synced(segments)
 
     def rewrite(self, offset: int) -> None:
         """Write the bytes from `offset` to the end once more, in place.
@@ -177,7 +189,10 @@ class CommitLog:
             offset += len(data)
 
     def cut(self, offset: int) -> None:
-        """Drop all bytes from `offset` on, durably: when it returns they never come back. Raises OSError."""
+        """Drop all bytes from `offset` on, durably: when it returns they never come back. Raises OSError.
+
+        What is left may be unsynced still.
+        """
         changed = False
         while self.segments and (self.segments[-1].start > offset or len(self.segments) > 1):
             segment = self.segments[-1]
@@ -197,7 +212,8 @@ class CommitLog:
                 file.truncate(wanted)
             segment.length = wanted
             file.fsync()
-            segment.dirty = False
+            # Still dirty, so that the next sync also finds what lies unsynced in the files before it.
+            segment.dirty = True
         self.end = offset
 
     def drop_oldest(self) -> Segment:

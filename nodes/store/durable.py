@@ -263,6 +263,7 @@ class DurableStore:
                 self._log.put_back_dirty(segments, folders)
                 raise
             finally:
+                self._log.synced(segments)
                 self._syncing = None
             if self.failed is not None:
                 raise StoreFailed(self.failed)

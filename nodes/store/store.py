@@ -79,7 +79,8 @@ class MessageStore(DurableStore):
     def append(self, messages: Sequence[MessageIn], store_host: Host, *, own: bool = False) -> Appended:
         """Assign places to these messages and keep their bytes for `write_pending`; all or none of them.
 
-        `own` is for small records without which the node could not go on: they are taken on a nearly full disk too.
+        `own` is for records without which the node could not go on: they are taken on a nearly full disk too, and
+        maxMessageSize, which is for producers, does not bound them.
         Raises StoreRefused, and then nothing was taken.
         """
         if self.failed is not None or not self._open:
@@ -90,7 +91,7 @@ class MessageStore(DurableStore):
             raise StoreRefused(Refusal.BUSY, f"more than {PENDING_MAX} bytes wait to be written")
         if len(messages) > 1:
             for message in messages:
-                self._check(message)  # all of them before the first is taken
+                self._check(message, own=own)  # all of them before the first is taken
         now = self._clock.now_ms()
         place = self._append_end
         places: list[Place] = []
@@ -104,7 +105,7 @@ class MessageStore(DurableStore):
             body = message.body
             properties = message.properties.encode()
             if queue is None or len(body) > self._body_small or len(properties) > PROPERTIES_SMALL:
-                queue = self._check(message)
+                queue = self._check(message, own=own)
             size = queue.record_base + len(body) + len(properties)
             born_ip, born_port = message.born_host
             plain = v4 and len(born_ip) == 4 and not message.sys_flag & HOSTS_V6
@@ -156,10 +157,10 @@ class MessageStore(DurableStore):
         self._append_end = place
         return Appended(places, place, now)
 
-    def _check(self, message: MessageIn) -> ConsumeQueue:
+    def _check(self, message: MessageIn, *, own: bool) -> ConsumeQueue:
         """The queue of this message, made if need be; raises StoreRefused if the message cannot be stored."""
         properties = len(message.properties.encode())
-        if len(message.body) > self.config.message_max:
+        if len(message.body) > self.config.message_max and not own:
             raise StoreRefused(
                 Refusal.BODY_TOO_LARGE, f"{len(message.body)} bytes, maxMessageSize is {self.config.message_max}"
             )

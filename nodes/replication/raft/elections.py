@@ -59,7 +59,7 @@ class Elections:
                     ground.hard.term + 1,
                     ground.log.last_term,
                     ground.log.end,
-                    ground.hard.joined,
+                    ground.trusted,
                 )
             )
         self._count_pre_votes(now)
@@ -100,7 +100,7 @@ class Elections:
                     ground.hard.term,
                     ground.log.last_term,
                     ground.log.end,
-                    ground.hard.joined,
+                    ground.trusted,
                     transfer,
                 )
             )
@@ -154,8 +154,12 @@ class Elections:
         return (request.last_term, request.end) >= (hard.floor_term, hard.floor_end)
 
     def _vote_counts(self, request: PreVote | Vote) -> bool:
-        hard = self._ground.hard
-        return hard.joined or hard.floor_end > 0 or not request.joined
+        """Whether this vote counts by itself: both disks belong to a group, or neither does.
+
+        A disk that has not joined may have held more once. So neither its vote for others nor its own vote for itself
+        helps where somebody knows that the group exists already, unless all the others agree.
+        """
+        return self._ground.trusted == request.joined
 
     def on_pre_vote(self, request: PreVote, now: float) -> None:
         """Answer what a vote would be; nothing changes here but that this node lets the other go first."""
@@ -180,7 +184,7 @@ class Elections:
     def on_stranger(self, message: Stranger) -> None:
         """A member says that this node is none."""
         ground = self._ground
-        ground.told_outside = max(ground.told_outside, (message.last_term, message.end))
+        ground.told_outside(message.last_term, message.end)
         if ground.outside and ground.role in (Role.PRE_CANDIDATE, Role.CANDIDATE):
             ground.role = Role.FOLLOWER
 

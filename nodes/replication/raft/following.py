@@ -204,8 +204,7 @@ class Following:
             self._tell_rows(head.begin, ground.hard.term)  # it is not needed
             return
         ground.event("is re-seeded", begin=head.begin, end=log.end)
-        joined = ground.hard.joined or ground.hard.floor_end > 0
-        self._resetting, self._reset_ordered, self._was_joined = head, False, joined
+        self._resetting, self._reset_ordered, self._was_joined = head, False, ground.trusted
         ground.begin_anew_at(head)
         self.saved()
 

@@ -75,8 +75,6 @@ class Ground:
         self.attempts = 0
         """Campaigns since a leader was last heard."""
         self.campaign_at = now + self.draw("election")
-        self.told_outside = NEVER_TOLD
-        """Term and end of the longest committed log as of which this node is no member, by the word of others."""
         self._messages: deque[Message] = deque(maxlen=KEPT_BACK_MAX)
         self._log_orders: list[LogOrder] = []
         self._reads: list[Read] = []
@@ -179,6 +177,11 @@ class Ground:
             joined=old.joined if joined is None else joined,
         )
 
+    def told_outside(self, term: int, end: int) -> None:
+        """Others say that this node is no member, as of what they hold as committed: up to `end`, of that term."""
+        if (term, end) > (self.hard.told_term, self.hard.told_end):
+            self.hard = replace(self.hard, told_term=term, told_end=end)
+
     def begin_anew_at(self, head: Head) -> None:
         """The log will be thrown away and begin at `head`: what is owed to the group from now on."""
         old = self.hard
@@ -226,6 +229,11 @@ class Ground:
         return self.log.membership.is_voter(self.name)
 
     @property
+    def trusted(self) -> bool:
+        """Its disk belongs to the group, as it is or by what its floor makes up for: it votes for and with anybody."""
+        return self.hard.joined or self.hard.floor_end > 0
+
+    @property
     def holds_floor(self) -> bool:
         """Its log holds what the hard state says it is to be counted with."""
         return (self.log.last_term, self.log.end) >= (self.hard.floor_term, self.hard.floor_end)
@@ -247,10 +255,11 @@ class Ground:
         record here that lies behind theirs: it was added again, and who said otherwise did not know yet.
         """
         log = self.log
-        if self.told_outside == NEVER_TOLD and log.membership.find(self.name) is not None:
+        told = (self.hard.told_term, self.hard.told_end)
+        if told == NEVER_TOLD and log.membership.find(self.name) is not None:
             return False  # so it nearly always is
         named = [max(row.end, log.committed) for row in log.live_memberships() if row.membership.find(self.name)]
-        return max(((log.table.term_at(end), end) for end in named), default=NEVER_TOLD) <= self.told_outside
+        return max(((log.table.term_at(end), end) for end in named), default=NEVER_TOLD) <= told
 
     def excludes(self, name: str, *, joined: bool) -> bool:
         """As of what is committed here, `name` is no member, nor can it become one by what lies behind.

@@ -369,11 +369,12 @@ class Leading:
     # Handing over.
 
     def best(self) -> str:
-        """The voter that holds most and was heard lately; "" if there is none."""
+        """The voter that has joined, holds most and was heard lately; "" if there is none."""
         ground = self._ground
         since = self._ticked - ground.timing.election_max
         able = [name for name in ground.others if self.peers[name].heard >= since]
-        return max(able, key=lambda name: (self.peers[name].match, self.peers[name].heard), default="")
+        peers = self.peers
+        return max(able, key=lambda name: (peers[name].joined, peers[name].match, peers[name].heard), default="")
 
     def transfer(self, to: str, now: float) -> None:
         """Stop taking records and let `to` catch up, then let it campaign. Raises MembershipError if it cannot."""
@@ -391,7 +392,8 @@ class Leading:
 
     def _hand_over(self) -> None:
         ground = self._ground
-        if ground.role is Role.LEADER and self.peers[self.target].match == ground.log.end and self._proposed is None:
+        peer = self.peers[self.target]  # one that has not joined could not win
+        if ground.role is Role.LEADER and peer.match == ground.log.end and peer.joined and self._proposed is None:
             ground.send(TimeoutNow(ground.name, self.target, ground.hard.term))
 
     def _prefer(self, now: float) -> None:

@@ -43,7 +43,7 @@ class PreVote:
     end: int
     """End of the candidate's log in bytes."""
     joined: bool = True
-    """The candidate's HardState.joined."""
+    """The candidate's disk belongs to the group: it has joined, or holds the floor of its re-seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ class Vote:
 class VoteReply:
     """Answer to Vote.
 
-    `counts` is False if the voter's disk was empty and a group exists already: it may have forgotten what it had
-    acknowledged, so its vote is worth something only together with those of all the others.
+    `counts` is False if only one of the two disks belongs to the group: the other was empty, and may have forgotten
+    what it had acknowledged. Such a vote is worth something only together with those of all the others.
     """
 
     sender: str

@@ -61,6 +61,8 @@ class HardState:
     new group, and else only if everybody votes alike; so an emptied disk cannot help to elect a leader without what it
     once acknowledged. `floor_term`, `floor_end`: set by the latest
     re-seed of a node that had joined: whatever is left of its log, it votes as if it held the leader's up to there.
+    `told_term`, `told_end`: term and end of the longest committed log as of which this node is no member, by the word
+    of others; -1 if nobody has said so.
     """
 
     term: int = 0
@@ -68,6 +70,8 @@ class HardState:
     joined: bool = False
     floor_term: int = 0
     floor_end: int = 0
+    told_term: int = -1
+    told_end: int = -1
 
 
 @dataclass(frozen=True, slots=True)

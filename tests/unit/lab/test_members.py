@@ -37,7 +37,7 @@ class FakeStage:
         return GROUP if node in (*GROUP.nodes, *GROUP.spares) else None
 
     def members(self, group: Group) -> tuple[str, ...]:
-        return group.nodes
+        return tuple(node for node in group.nodes if self.states[node] is not NodeState.DESTROYED)
 
     def running_pids(self) -> dict[str, int]:
         return {node: 1 for node, state in self.states.items() if state is NodeState.RUNNING}
@@ -125,6 +125,42 @@ def test_a_removed_node_is_stopped_and_promises_shrink_before_it_leaves() -> Non
     assert asyncio.run(group.leave("broker-a-2")) == "broker-a-0 removes broker-a-2; stopped broker-a-2"
     assert stage.done == ["weaken broker-a to 2", "broker-a-0 removes broker-a-2"]
     assert group.left == ["broker-a-2"]
+
+
+def test_replacing_a_node_whose_disk_is_lost_weakens_no_promise_of_a_group_of_three() -> None:
+    """It votes until it is removed: of three voters two are left, and both hold what is acknowledged from then on."""
+    stage = FakeStage()
+    stage.states["broker-a-2"] = NodeState.DESTROYED
+    group = levers(stage, FakeCalls(stage))
+
+    async def story() -> None:
+        await group.replace("broker-a-2", "broker-a-3")
+        stage.states["broker-a-0"] = NodeState.DESTROYED
+        stage.statuses["broker-a-1"] = member("broker-a-1", leads=True, term=4)
+        await group.leave("broker-a-0")
+        await group.leave("broker-a-1")
+
+    asyncio.run(story())
+    assert [words for words in stage.done if "weaken" in words] == [
+        "weaken broker-a to 2",
+        "weaken broker-a to 2",
+        "weaken broker-a to 1",
+    ]
+
+
+def test_a_removal_that_failed_may_have_been_done() -> None:
+    """The next one is weakened as if it had been."""
+    stage = FakeStage()
+    stage.statuses = {node: replace(status, master=False) for node, status in stage.statuses.items()}
+    group = levers(stage, FakeCalls(stage))
+
+    async def story() -> None:
+        for node in ("broker-a-2", "broker-a-1"):
+            with pytest.raises(LeverError):
+                await group.leave(node)
+
+    asyncio.run(story())
+    assert stage.done == ["weaken broker-a to 2", "weaken broker-a to 1"]
 
 
 def test_of_two_that_call_themselves_leader_the_newer_term_is_asked() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from lab.ready import not_ready
+from lab.ready import caught_up, not_ready
 from lab.systems.system import NodeStatus, RaftView
 from lab.topology import Group
 
@@ -71,3 +71,17 @@ def test_name_servers_and_silent_members_count() -> None:
     assert "broker-a-2 does not answer" in why(silent="broker-a-2")
     assert "namesrv-1 names broker-a-0" in why(led={"namesrv-1": {"broker-a": "broker-a-0"}})
     assert "namesrv-2 does not answer" in why(led={**LED, "namesrv-2": None})
+
+
+def test_a_slave_of_an_empty_log_follows_only_once_it_was_compared() -> None:
+    """Of an empty log there is nothing to acknowledge; an answer without that word is taken as it is."""
+    master = replace(member("broker-a-1"), end=0)
+    connected = {"connected": True, "ack": 0}
+    for slave, counts in (
+        ({**connected, "compared": False}, 0),
+        ({**connected, "compared": True}, 1),
+        (connected, 1),
+        ({"connected": False, "ack": 0, "compared": True}, 0),
+    ):
+        assert caught_up(replace(master, slaves=(slave,))) == counts
+    assert caught_up(replace(master, end=900, slaves=({**connected, "compared": True},))) == 0

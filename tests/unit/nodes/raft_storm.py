@@ -57,6 +57,8 @@ class Story:
     """flushDiskType=ASYNC_FLUSH: what is written counts."""
     power: float = 0.7
     """How probably a crash is a loss of power; with 0 none is, and everything written is kept."""
+    settled: bool = False
+    """Troubles begin when a leader is there and every member has joined; else with the first election."""
     in_step: bool = False
     """Everybody's election timer runs off at nearly the same time."""
 
@@ -116,6 +118,8 @@ class Storm:
             "member", "retain", "wipe",
         ]  # fmt: skip
         weights = [getattr(self.story, kind) for kind in kinds]
+        if self.story.settled:
+            self._settle()
         world.run(rng.uniform(0.2, 1.5))
         while world.now < self.story.seconds:
             self._clients()
@@ -124,6 +128,14 @@ class Storm:
             getattr(self, "_" + rng.choices(kinds, weights)[0])()
             world.run(rng.expovariate(1 / self.story.pace) / 2)
         self._peace()
+
+    def _settle(self) -> None:
+        """A young group: whoever has not joined yet votes with the others of its kind only."""
+        self._peaceful = True
+        names = self.world.elect().raft.membership.names
+        joined = self.world.run(RECOVERY_S, lambda: all(self.world.nodes[name].disk.hard.joined for name in names))
+        assert joined, f"seed {self.world.seed}: not everybody joins"
+        self._peaceful = False
 
     def _clients(self) -> None:
         """To everybody who believes to lead."""

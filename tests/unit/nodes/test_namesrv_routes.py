@@ -438,7 +438,8 @@ def test_the_term_is_remembered_when_all_brokers_of_a_group_are_gone() -> None:
     table = Table()
     table.broker(A, 0, term=6)
     table.connection_closed(A, 0)
-    assert table.broker(B, 0, term=5).dropped
+    dropped = table.broker(B, 0, term=5)
+    assert (dropped.dropped, dropped.known_term) == (True, 6)
     assert not table.broker(A, 0, term=6).dropped
 
 

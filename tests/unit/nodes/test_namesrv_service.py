@@ -170,6 +170,27 @@ def test_a_broker_is_routed_from_its_registration_on(tmp_path: Path) -> None:
     play(body)
 
 
+def test_a_group_made_anew_is_dropped_and_the_log_says_what_to_do(tmp_path: Path) -> None:
+    """It cannot be told from a deposed master, since its terms begin again."""
+
+    async def body() -> None:
+        async with World(tmp_path) as world:
+            await world.register(dledgerTerm="6")
+            await world.ask(
+                RequestCode.UNREGISTER_BROKER,
+                clusterName="DefaultCluster",
+                brokerName="broker-a",
+                brokerAddr=A,
+                brokerId="0",
+            )
+            assert (await world.register(dledgerTerm="1")).code == 0
+            assert await world.addresses() == {}
+            assert world.logged("term=1 known_term=6")
+            assert world.logged("made anew with empty disks, restart this name server")
+
+    play(body)
+
+
 def test_a_slave_is_told_its_master(tmp_path: Path) -> None:
     async def body() -> None:
         async with World(tmp_path) as world:

@@ -50,6 +50,23 @@ def test_one_member_becomes_master_and_the_others_name_it(tmp_path: Path) -> Non
     run(story())
 
 
+def test_a_small_message_size_does_not_keep_the_tables_out_of_the_log(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with group(tmp_path, max_message_size=64) as cluster:
+            leader = await cluster.leader()
+            await cluster.send_ok(b"one")
+            await cluster.agree()
+            for name, node in cluster.nodes.items():
+                topics = node.broker.core.tables.topics
+                assert topics.get("TBW102") is not None, f"{name} has the topics of {leader}"
+            await cluster.kill(leader)
+            second = await cluster.leader(other_than=leader)
+            await cluster.send_ok(b"two")
+            assert await bodies(cluster, second) == [b"one", b"two"]
+
+    run(story())
+
+
 def test_a_killed_master_is_replaced_and_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     async def story() -> None:
         async with group(tmp_path) as cluster:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import shutil
 from pathlib import Path
 
@@ -173,6 +174,29 @@ def test_a_master_whose_disk_fails_hands_over_and_stops_answering_for_it(tmp_pat
             assert status["state"] == "failed"
             assert "Input/output error" in status["failed"]
             assert (await cluster.nodes[first].send(b"no")).code == ResponseCode.SERVICE_NOT_AVAILABLE
+            await cluster.send_ok(b"two")
+            found = await bodies(cluster, second)
+            assert (found[0], found[-1]) == (b"one", b"two")
+
+    run(story())
+
+
+def test_a_master_that_cannot_read_what_is_committed_hands_over(tmp_path: Path) -> None:
+    """Its tables would stay behind for ever while its heartbeats keep everybody else from leading."""
+
+    async def story() -> None:
+        async with group(tmp_path) as cluster:
+            first = await cluster.leader()
+            await cluster.send_ok(b"one")
+
+            def unreadable(end: int) -> None:
+                raise OSError(errno.EIO, "Input/output error")
+
+            cluster.member(first).on_committed = unreadable
+            await cluster.nodes[first].send(b"unsure")
+            second = await cluster.leader(other_than=first)
+            assert cluster.member(first).raft.role is Role.FAILED
+            assert "Input/output error" in (await cluster.nodes[first].status())["failed"]
             await cluster.send_ok(b"two")
             found = await bodies(cluster, second)
             assert (found[0], found[-1]) == (b"one", b"two")

@@ -100,6 +100,10 @@ def test_a_member_that_was_removed_while_nobody_reached_it_is_told(tmp_path: Pat
             await serves_nobody(cluster, gone)
             await until(lambda: listed(names, node.address) == [False], "it has left the routes")
             assert cluster.masters == [leader], "and has disturbed nobody"
+            for name in list(cluster.nodes):
+                await cluster.kill(name)
+            await cluster.start(gone)
+            await serves_nobody(cluster, gone)  # it remembers: nobody is there to tell it again
 
     run(story())
 

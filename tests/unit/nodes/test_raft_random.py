@@ -53,8 +53,8 @@ _FIGURE_8 = Story(
 )
 _VOTES = Story(vote_crash=0.5, in_step=True, member=0, isolate_leader=8, retain=0, seconds=10)
 _SCHISM = Story(
-    voters=4, seconds=15.0, eager=0.95, commit_crash=1.0, member=0, retain=0, power_all=0, crash=0, transfer=0,
-    one_way=0, isolate_leader=0, partition=0, heal=0, pause=1, restart=1, pace=1.0,
+    voters=4, seconds=15.0, settled=True, eager=0.95, commit_crash=1.0, member=0, retain=0, power_all=0, crash=0,
+    transfer=0, one_way=0, isolate_leader=0, partition=0, heal=0, pause=1, restart=1, pace=1.0,
 )  # fmt: skip
 _TWO = Story(
     voters=5, seconds=15.0, eager=0.95, commit_crash=0.7, member=0, retain=0, power_all=0, crash=0, transfer=0,
@@ -76,7 +76,7 @@ FLAWS = {
     Flaw.FORGET_TERM: (Story(), 30),
     Flaw.DEPOSED_LEADER_ACKS: (Story(), 5),
     Flaw.KEEP_CONFLICTING_TAIL: (Story(), 10),
-    Flaw.EARLY_MEMBERSHIP_CHANGE: (_SCHISM, 120),
+    Flaw.EARLY_MEMBERSHIP_CHANGE: (_SCHISM, 20),
     Flaw.TWO_MEMBERSHIP_CHANGES: (_TWO, 60),
 }
 

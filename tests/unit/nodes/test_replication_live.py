@@ -363,6 +363,26 @@ def test_a_connection_that_says_nothing_does_not_keep_a_place_for_ever(monkeypat
     run(story)
 
 
+def test_a_replica_of_an_empty_log_says_when_it_was_compared() -> None:
+    """Its acknowledged end is 0 before and after: only the word tells that the master counts it."""
+
+    async def story() -> None:
+        master = Site("master", 0)
+        async with serving(master) as (primary, address):
+            _reader, writer = await talk(address)
+            writer.write(encode(HELLO))
+            await until(lambda: len(primary.replicas()) == 1, "it is known")
+            (state,) = primary.replicas()
+            assert (state.connected, state.compared, state.ack, primary.in_sync()) == (True, False, 0, 0)
+            writer.write(encode(Ack(primary.epoch.number, 0)))
+            await until(lambda: primary.in_sync() == 1, "it counts")
+            (state,) = primary.replicas()
+            assert (state.connected, state.compared, state.ack) == (True, True, 0)
+            writer.close()
+
+    run(story)
+
+
 def test_two_connections_of_one_store_are_one_copy() -> None:
     async def story() -> None:
         master = Site("master", 0)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nodes.store import commit_log
 from nodes.store.disk import Disk, DiskLocked, RealDisk
 from tests.unit.nodes.forgetful_disk import Crash, ForgetfulDisk, Keep
 
@@ -259,3 +260,25 @@ def test_after_the_crash_nothing_works() -> None:
         with pytest.raises(Crash):
             attempt()
     assert disk.survivor(Keep.NOTHING).read_bytes("/d/a") == b"x" * 300
+
+
+def test_a_file_that_is_being_synced_stays_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Reading many older files closes surplus ones; the number of a closed file may be another file's by then."""
+    monkeypatch.setattr(commit_log, "OPEN_SEGMENTS_MAX", 3)
+    log = commit_log.CommitLog(RealDisk(), str(tmp_path / "log"), 64)
+    log.load()
+    log.write(b"x" * 64 * 6)
+    log.sync_now()
+    log.write(b"y" * 64)
+    taken, _ = log.take_dirty()
+    log.write(b"z")  # the one under way is not the last any more
+    for _ in range(2):
+        for number in range(6):
+            assert log.read(number * 64, 1) == b"x"
+    (segment,) = taken
+    assert segment.file is not None
+    log.synced(taken)
+    for number in range(6):
+        log.read(number * 64, 1)
+    assert segment.file is None
+    log.close()

@@ -266,3 +266,26 @@ def verify_lenient(disk: ForgetfulDisk, witness: Witness) -> None:
         raise AssertionError(f"acknowledged message lost: {error}") from error
     for offset_log in witness.acknowledged:
         assert store.message_at(offset_log) is not None, "acknowledged message lost"
+
+
+@pytest.mark.parametrize("keep", [Keep.NOTHING, Keep.SCATTERED])
+def test_a_cut_makes_the_files_before_the_cut_one_durable_too(keep: Keep) -> None:
+    """Unsynced records in two files, cut in the second: what is left is said to be durable, in both."""
+    disk = ForgetfulDisk()
+    store = open_store(disk)
+    witness = Witness()
+    ends = []
+    for number in range(8):
+        sent = [message(f"value-{number}-" + "x" * 300)]
+        result = store.append(sent, HOST)
+        witness.appended(result, sent)
+        ends.append(result.end)
+    store.write_pending()
+    assert store.flushed_end == 0
+    cut_at = ends[5]
+    assert SMALL.segment_size < cut_at, "the cut is in the second file"
+    store.truncate_to(cut_at)
+    assert store.flushed_end == cut_at
+    witness.acknowledge(store.flushed_end)
+    assert len(witness.acknowledged) == 6
+    verify(disk.survivor(keep, seed=1), witness)

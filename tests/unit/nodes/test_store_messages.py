@@ -297,6 +297,16 @@ def test_what_cannot_be_stored_is_refused_as_a_whole(bad: object, refusal: Refus
     assert store.append([message("good")], HOST).places[0] == (0, 91 + 4 + 6, 0)
 
 
+def test_a_record_of_the_node_itself_is_not_bound_by_what_producers_may_send() -> None:
+    store = open_store(ForgetfulDisk(), message_max=10)
+    own = [message("x" * 1001), message("y" * 500)]
+    with pytest.raises(StoreRefused):
+        store.append(own, HOST)
+    assert len(store.append(own, HOST, own=True).places) == 2
+    with pytest.raises(StoreRefused, match="mappedFileSizeCommitLog"):
+        store.append([message("x" * 2048)], HOST, own=True)
+
+
 def test_the_largest_message_that_fits() -> None:
     store = open_store(ForgetfulDisk(), message_max=4096)
     room = 2048 - 8 - 91 - 24 - len(TOPIC)

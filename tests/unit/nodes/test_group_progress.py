@@ -1,0 +1,96 @@
+"""Progress on its way into a group's log: the last word counts, also when an earlier one is not committed yet."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from nodes.broker.consumer_offsets import ConsumerOffsets
+from nodes.broker.group_progress import GroupProgress
+from nodes.remoting.command import Command, request
+
+PLACE = ("t@g", 0)
+
+
+class FakeGroup:
+    """A leader whose log commits when it is told to, with its tables."""
+
+    def __init__(self) -> None:
+        self.offsets = ConsumerOffsets()
+        self.log: list[dict[tuple[str, int], int]] = []
+        self.answered: list[int] = []
+        self.committed = 0
+        self.may_append = True
+        self.member = self.pipeline = self
+        self.progress = GroupProgress(self, self)  # type: ignore[arg-type]
+        self.loop = SimpleNamespace(call_soon=self._timer, call_later=lambda _, call: self._timer(call))
+
+    @staticmethod
+    def _timer(call: Callable[[], None]) -> Any:
+        del call
+        return SimpleNamespace(cancel=lambda: None)
+
+    def write_progress(self, offsets: dict[tuple[str, int], int], delays: dict[int, int]) -> int:
+        del delays
+        self.log.append(offsets)
+        return len(self.log)
+
+    def submit(self, end: int, reply: Any) -> None:
+        del reply
+        self.answered.append(end)
+
+    def touch(self) -> None:
+        """Nobody writes here."""
+
+    def commit(self) -> None:
+        for offsets in self.log[self.committed :]:
+            for (_, queue_id), offset in offsets.items():
+                self.offsets.commit("g", "t", queue_id, offset)
+        self.committed = len(self.log)
+
+    def update(self, offset: int) -> Command | None:
+        return self.progress.update(None, request(15), "g", "t", {0: offset})  # type: ignore[arg-type]
+
+    def note(self, offset: int) -> None:
+        self.progress.note("g", "t", 0, offset)
+
+    def flush(self) -> None:
+        self.progress.flush()
+
+
+def test_going_back_counts_though_going_forward_is_not_committed_yet() -> None:
+    """The tables still tell the offset that is gone back to: that is no reason to take it for done."""
+    for back in ("update", "note"):
+        group = FakeGroup()
+        group.update(5)
+        group.flush()
+        group.commit()
+        group.update(7)
+        group.flush()
+        assert getattr(group, back)(5) is None, "it is answered when it counts"
+        group.flush()
+        group.commit()
+        assert group.offsets.get("g", "t", 0) == 5
+        assert group.log == [{PLACE: 5}, {PLACE: 7}, {PLACE: 5}]
+
+
+def test_what_is_committed_already_is_answered_at_once_and_not_written_again() -> None:
+    group = FakeGroup()
+    group.update(5)
+    group.flush()
+    assert group.update(5) is None, "not before it is committed"
+    group.flush()
+    assert group.answered == [1, 2]
+    group.commit()
+    assert group.update(5) is not None
+    group.note(5)
+    assert (len(group.log), group.progress._offsets) == (2, {})
+
+
+def test_what_is_on_its_way_is_not_noted_again() -> None:
+    group = FakeGroup()
+    group.note(5)
+    group.flush()
+    group.note(5)
+    assert group.progress._offsets == {}
+    group.note(6)
+    assert group.progress._offsets == {PLACE: 6}
