@@ -8,12 +8,14 @@ import pytest
 from click.testing import CliRunner
 
 from checkers.verdict import Validity
+from lab import byhand
 from lab.byhand import running
 from lab.cli import main
 from lab.commands import batch_code, check_history, report_again
 from lab.errors import ExitCode, LabBugError, PlanError, SetupError
 from lab.leaks import Traces
 from lab.matrix import read_matrix
+from lab.rundir import RunDir
 from lab.scenarios import list_text, plans_folder, read_scenarios, table
 from lab.topology import topology_of
 from lab.validate import validate
@@ -63,6 +65,17 @@ def test_scenarios_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "plans").mkdir()
     (tmp_path / "plans" / "scenarios.toml").write_text("scenario = []\nconfiguration = {}\n")
     assert plans_folder() == Path("plans")
+
+
+@pytest.mark.parametrize(("proven", "code"), [(True, ExitCode.VALID), (False, ExitCode.UNKNOWN)])
+def test_a_fault_by_hand_that_is_not_proven_shows_in_the_exit_code(
+    proven: bool, code: ExitCode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script that hurts and goes on would otherwise take what never happened for done."""
+    monkeypatch.setattr(byhand, "running", RunDir)
+    monkeypatch.setattr(byhand, "ask", lambda *_: {"said": "f1 kill:voter: nothing", "proven": proven})
+    found = CliRunner().invoke(main, ["hurt", "kill:voter"])
+    assert (found.exit_code, found.output) == (code, "f1 kill:voter: nothing\n")
 
 
 @pytest.mark.parametrize("help_option", ["-h", "--help"])
