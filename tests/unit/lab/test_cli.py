@@ -1,5 +1,6 @@
 """The command line: every command has a help text, wrong words get the nearest right one, errors their exit codes."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from checkers.verdict import Validity
 from lab import byhand
 from lab.byhand import running
 from lab.cli import main
+from lab.cluster.userns import NoPrivilegeError
 from lab.commands import batch_code, check_history, report_again
 from lab.errors import ExitCode, LabBugError, PlanError, SetupError
 from lab.leaks import Traces
@@ -65,6 +67,30 @@ def test_scenarios_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "plans").mkdir()
     (tmp_path / "plans" / "scenarios.toml").write_text("scenario = []\nconfiguration = {}\n")
     assert plans_folder() == Path("plans")
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_the_doctor_looks_from_where_runs_look(refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside the user namespace that a run of this user would have, and with the system's tools; where none is given it
+    says so and goes on."""
+    seen = []
+
+    def ensure() -> None:
+        seen.append("namespace")
+        if refused:
+            raise NoPrivilegeError("no user namespaces here")
+
+    def doctor_text() -> tuple[ExitCode, str]:
+        seen.append(os.environ["PATH"])
+        return ExitCode.SETUP_FAILED if refused else ExitCode.VALID, "found"
+
+    monkeypatch.setattr("lab.cluster.userns.ensure", ensure)
+    monkeypatch.setattr("lab.commands.doctor_text", doctor_text)
+    monkeypatch.setenv("PATH", "/usr/bin:/sbin")
+    found = CliRunner().invoke(main, ["doctor"])
+    assert (found.exit_code, seen) == (4 if refused else 0, ["namespace", "/usr/bin:/sbin:/usr/sbin"])
+    assert "found" in found.output
+    assert ("no user namespaces here" in found.output) is refused
 
 
 @pytest.mark.parametrize(("proven", "code"), [(True, ExitCode.VALID), (False, ExitCode.UNKNOWN)])
