@@ -19,7 +19,7 @@ import msgspec
 
 from lab.cluster.manifest import clean
 from lab.commands import plan_of
-from lab.errors import LabError, PlanError, SetupError
+from lab.errors import ExitCode, LabError, PlanError, SetupError
 from lab.generator.faults import FaultPlan
 from lab.journal import Journal
 from lab.options import RunOptions
@@ -182,8 +182,9 @@ class _Server:
         if record.kind == "promote":
             await self._stage.replace_destroyed()
         reason = record.evidence.get("reason", "")
-        proof = "proven" if record.verified.value is True else f"NOT proven {reason}"
-        return {"said": f"{record.id} {spec}: {record.done} ({proof})"}
+        proven = record.verified.value is True
+        proof = "proven" if proven else ": ".join(filter(None, ("NOT proven", str(reason))))
+        return {"said": f"{record.id} {spec}: {record.done} ({proof})", "proven": proven}
 
     async def _heal(self, fault_id: str | None) -> dict[str, Any]:
         if self._schedule is None:
@@ -198,7 +199,8 @@ class _Server:
                 }
             records = [record]
         words = [f"{r.id}: {r.done} ({'proven' if r.verified.value is True else 'NOT proven'})" for r in records]
-        return {"said": "\n".join(words) or "nothing to heal"}
+        proven = all(record.verified.value is True for record in records)
+        return {"said": "\n".join(words) or "nothing to heal", "proven": proven}
 
 
 def running(out: Path) -> RunDir:
@@ -223,10 +225,11 @@ def ask(folder: RunDir, command: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def ask_text(out: Path, command: Mapping[str, Any], *, as_json: bool = False) -> str:
-    """One command to the newest running cluster, its answer as text."""
+def ask_text(out: Path, command: Mapping[str, Any], *, as_json: bool = False) -> tuple[ExitCode, str]:
+    """One command to the newest running cluster: its answer as text, and 3 (unknown) for what was not proven."""
     answer = ask(running(out), command)
-    return json.dumps(answer) if as_json else _words(answer)
+    code = ExitCode.VALID if answer.get("proven", True) else ExitCode.UNKNOWN
+    return code, json.dumps(answer) if as_json else _words(answer)
 
 
 def exec_in(out: Path, host: str, command: Sequence[str]) -> NoReturn:

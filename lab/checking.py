@@ -116,7 +116,7 @@ def load_model(name: str) -> Any:
         return name
     module_name, colon, class_name = name.partition(":")
     if not colon:
-        raise PlanError(f"unknown model {name!r}{nearest(name, list(NAMES))}; a class of your own is module:Class")
+        raise PlanError(f"unknown model {name!r}{nearest(name, list(NAMES))} (a class of your own is module:Class)")
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", module_name) or not class_name.isidentifier():
         raise PlanError(f"--model {name}: write module:Class, for example mymodels:Counter")
     here = str(Path.cwd())

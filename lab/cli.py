@@ -4,6 +4,7 @@ Results go to stdout, progress to stderr. Exit codes of judging commands: 0 vali
 4 set-up or machine failed, 70 our own bug. Heavy imports happen inside the commands: `lab --help` stays quick.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ import click
 from lab.errors import ExitCode, LabError
 
 RUNS = Path("runs")
-PLANS = Path("plans")
+SYSTEM_TOOLS = ("/usr/sbin", "/sbin")  # iptables and mkfs are there, and Debian gives users a PATH without
 BEGAN = time.monotonic()
 
 _out = click.option(
@@ -80,8 +81,8 @@ def main() -> None:
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A RocketMQ property (brokerRole: masters)."
 )
 @click.option("--client", help="Library of the clients: python (ours) or java (RocketMQ's own).")
-@click.option("--client-version", metavar="VERSION|DIR", help="Release of client java; 5.3.3 without a word.")
-@click.option("--route-poll", metavar="TIME", help="How often clients ask for routes; 30s without a word.")
+@click.option("--client-version", metavar="VERSION|DIR", help="Release of client java (5.3.3 by default).")
+@click.option("--route-poll", metavar="TIME", help="How often clients ask for routes (30s by default).")
 @click.option("--workload", help="What clients do: queue or log.")
 @click.option("--nemesis", multiple=True, metavar="FAULT[:TARGET]", help="Draw faults from these; may be repeated.")
 @click.option("--rate", type=int, metavar="N", help="Sends a second.")
@@ -179,22 +180,27 @@ def scenario() -> None:
 @scenario.command("list")
 def scenario_list() -> None:
     """All scenarios with their configurations."""
-    from lab.scenarios import list_text, read_scenarios
+    from lab.scenarios import list_text, plans_folder, read_scenarios
 
-    click.echo(list_text(read_scenarios(PLANS)))
+    click.echo(list_text(read_scenarios(plans_folder())))
 
 
 @scenario.command("run")
 @click.argument("name")
-@click.option("--config", "configuration", default="sync", show_default=True, help="async, sync or sync-flush.")
+@click.option(
+    "--config",
+    "configuration",
+    metavar="NAME",
+    help="async, sync, sync-flush, dledger3, dledger5 or dledger3-async; by default sync, or the first it has.",
+)
 @click.option("--seed", type=int, metavar="N", help="Another seed than the plan's.")
 @_out
-def scenario_run(name: str, configuration: str, seed: int | None, out: Path) -> None:
+def scenario_run(name: str, configuration: str | None, seed: int | None, out: Path) -> None:
     """Run one scenario in one configuration."""
-    from lab.scenarios import read_scenarios, run_one
+    from lab.scenarios import plans_folder, read_scenarios, run_one
 
     _enter_namespace()
-    code, text = run_one(read_scenarios(PLANS), name, configuration, out, seed=seed)
+    code, text = run_one(read_scenarios(plans_folder()), name, configuration, out, seed=seed)
     click.echo(text)
     sys.exit(code)
 
@@ -203,10 +209,10 @@ def scenario_run(name: str, configuration: str, seed: int | None, out: Path) -> 
 @_out
 def suite(out: Path) -> None:
     """The truth table: every scenario in every configuration, with expected and found verdicts."""
-    from lab.scenarios import read_scenarios, run_all
+    from lab.scenarios import plans_folder, read_scenarios, run_all
 
     _enter_namespace()
-    code, text = run_all(read_scenarios(PLANS), out)
+    code, text = run_all(read_scenarios(plans_folder()), out)
     click.echo(text)
     sys.exit(code)
 
@@ -216,6 +222,7 @@ def doctor() -> None:
     """What this machine can do, found out by trying."""
     from lab.commands import doctor_text
 
+    _enter_namespace(or_go_on=True)  # what a run may do here is what a run does: without root, in a user namespace
     code, text = doctor_text()
     click.echo(text)
     sys.exit(code)
@@ -231,7 +238,7 @@ def clean() -> None:
 
 @main.command()
 @click.argument("plan", required=False, type=click.Path(path_type=Path))
-@click.option("--mode", help="How brokers replicate: dledger or master-slave (without a word).")
+@click.option("--mode", help="How brokers replicate: dledger, or master-slave (the default).")
 @click.option("--replicas", type=int, metavar="N", help="Nodes of each broker group, the master included.")
 @click.option("--groups", type=int, metavar="N", help="Broker groups.")
 @click.option("--namesrvs", type=int, metavar="N", help="Name servers.")
@@ -250,19 +257,15 @@ def up(plan: Path | None, out: Path, **options: Any) -> None:
 @_out
 def status(out: Path, as_json: bool) -> None:
     """Who runs, who is master, which faults are open."""
-    from lab.byhand import ask_text
-
-    click.echo(ask_text(out, {"do": "status"}, as_json=as_json))
+    _ask(out, {"do": "status"}, as_json=as_json)
 
 
 @main.command()
 @click.argument("fault", metavar="FAULT[:TARGET]")
 @_out
 def hurt(out: Path, fault: str) -> None:
-    """Inject a fault now, for example kill:master or partition:halves."""
-    from lab.byhand import ask_text
-
-    click.echo(ask_text(out, {"do": "hurt", "fault": fault}))
+    """Inject a fault now, for example kill:master or partition:halves; exit 3 if it could not be proven."""
+    _ask(out, {"do": "hurt", "fault": fault})
 
 
 @main.command()
@@ -270,9 +273,7 @@ def hurt(out: Path, fault: str) -> None:
 @_out
 def heal(out: Path, fault: str | None) -> None:
     """Heal one fault by its id, or all of them, newest first."""
-    from lab.byhand import ask_text
-
-    click.echo(ask_text(out, {"do": "heal", "id": fault}))
+    _ask(out, {"do": "heal", "id": fault})
 
 
 @main.command()
@@ -280,9 +281,7 @@ def heal(out: Path, fault: str | None) -> None:
 @_out
 def promote(out: Path, node: str) -> None:
     """Make a slave the master of its group."""
-    from lab.byhand import ask_text
-
-    click.echo(ask_text(out, {"do": "hurt", "fault": f"promote:{node}"}))
+    _ask(out, {"do": "hurt", "fault": f"promote:{node}"})
 
 
 @main.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -300,9 +299,7 @@ def exec_(out: Path, host: str, command: tuple[str, ...]) -> None:
 @_out
 def down(out: Path) -> None:
     """Stop the cluster that `lab up` started."""
-    from lab.byhand import ask_text
-
-    click.echo(ask_text(out, {"do": "down"}))
+    _ask(out, {"do": "down"})
 
 
 @main.command("serve", hidden=True)
@@ -324,12 +321,24 @@ def admin(arguments: tuple[str, ...]) -> None:
     mqadmin.main(args=list(arguments), prog_name="lab admin")
 
 
-def _enter_namespace() -> None:
+def _ask(out: Path, command: dict[str, Any], *, as_json: bool = False) -> NoReturn:
+    """Put a command to the cluster that is up by hand; exit 3 if what it did could not be proven."""
+    from lab.byhand import ask_text
+
+    code, text = ask_text(out, command, as_json=as_json)
+    click.echo(text)
+    sys.exit(code)
+
+
+def _enter_namespace(*, or_go_on: bool = False) -> None:
     """Without root: start this command again inside a user namespace, or say what the machine lacks."""
     from lab.cluster.userns import NoPrivilegeError, ensure
 
+    places = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join([*places, *(one for one in SYSTEM_TOOLS if one not in places)])
     try:
         ensure()
     except NoPrivilegeError as error:
         click.echo(f"lab: {error}", err=True)
-        sys.exit(ExitCode.SETUP_FAILED)
+        if not or_go_on:
+            sys.exit(ExitCode.SETUP_FAILED)

@@ -72,7 +72,7 @@ class FaultStep(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     target: str = ""
     id: str = ""
     lasting: Duration | None = field(default=None, name="for")
-    options: dict[str, Setting] = {}
+    options: dict[str, Setting] = {}  # of the fault, as in its words: {clients = "split"} is ``,clients=split``
     every: Duration | None = None  # with ``for``: again and again, each time healed before the next
 
 

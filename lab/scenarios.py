@@ -16,6 +16,7 @@ from lab.planfile import build_plan, nearest, read_plan
 from lab.show import show_for
 
 FILE: Final = "scenarios.toml"
+DEFAULT: Final = "sync"
 ELECTED_PLAN: Final = "dledger.toml"
 """The plan that scenarios of groups that elect are laid over."""
 
@@ -29,6 +30,11 @@ class Scenario:
     plan: Path
     expect: Mapping[str, str]
     elected: Mapping[str, Any] = field(default_factory=dict)  # laid over the base plan of groups that elect
+
+    @property
+    def default(self) -> str:
+        """The configuration that is run unless another is named: sync, or the first where it is not judged."""
+        return DEFAULT if DEFAULT in self.expect else next(iter(self.expect))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +70,21 @@ class Scenarios:
         return build_plan(overlay(tables, options), f"scenario {scenario.name}")
 
 
+def plans_folder() -> Path:
+    """Where the scenarios lie: `plans` in the current folder, else in the checkout that this package runs from."""
+    here = Path("plans")
+    return here if (here / FILE).exists() else Path(__file__).resolve().parents[1] / "plans"
+
+
 def read_scenarios(folder: Path) -> Scenarios:
     """Read the scenarios file of a folder of plans. Raises PlanError."""
     path = folder / FILE
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise PlanError(f"cannot read {path}: {error.strerror}") from None
+        raise PlanError(
+            f"cannot read {path}: {error.strerror}; the scenarios are part of a checkout of brokerlab: run lab there"
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise PlanError(f"{path} is not TOML: {error}") from None
     found = tuple(
@@ -96,10 +110,11 @@ def list_text(scenarios: Scenarios) -> str:
 
 
 def run_one(
-    scenarios: Scenarios, name: str, configuration: str, out: Path, *, seed: int | None = None
+    scenarios: Scenarios, name: str, configuration: str | None, out: Path, *, seed: int | None = None
 ) -> tuple[ExitCode, str]:
     """Run one scenario; exit 0 only if the verdict is the expected one."""
     scenario = scenarios.scenario(name)
+    configuration = configuration or scenario.default
     result = carry_out(scenarios.plan(scenario, configuration, seed), out, show=show_for())
     expected = scenario.expect[configuration]
     replay = ["lab", "replay", str(result.folder.path)]

@@ -1,5 +1,6 @@
 """What no plan may ask for, found before anything starts: unknown words, impossible topologies, senseless times."""
 
+import math
 import re
 
 from lab.errors import PlanError
@@ -22,6 +23,7 @@ from lab.plan import (
     Plan,
 )
 from lab.planfile import nearest
+from lab.rundir import LATEST
 from lab.systems import SYSTEMS
 from lab.topology import Topology, copies_of, settings_of
 from lab.workloads.flaws import ClientFlaw
@@ -31,16 +33,45 @@ from nemesis.targets import MOMENT_WORDS
 from nodes.flaws import Flaw
 
 JAVA_NAME = re.compile(r"[%|a-zA-Z0-9_-]{1,127}")  # RocketMQ class Validators
+PLAN_NAME = re.compile(r"[^\W_][\w.-]{0,99}")
 SLAVE_WORDS = ("slave", "slaves", "isolate-slave", "replication", "follower", "followers", "isolate-follower")
 
 
 def validate(plan: Plan, topology: Topology) -> None:
     """Raise PlanError for the first thing that cannot be meant."""
+    _name(plan)
     _words(plan)
+    _limits(plan)
     _times(plan)
     _shape(plan)
     _client(plan)
     _faults(plan, topology)
+
+
+def _name(plan: Plan) -> None:
+    """The plan's name becomes a folder below that of the runs, and nothing else may be hit by it."""
+    if not PLAN_NAME.fullmatch(plan.name) or plan.name == LATEST:
+        raise PlanError(
+            f"name = {plan.name!r}: the runs lie in a folder of this name, so it has letters, digits, '-', '_' and '.' "
+            f"only, begins with a letter or digit, and is not {LATEST!r}"
+        )
+
+
+def _limits(plan: Plan) -> None:
+    """Gates and bounds that no checker knows would never be held against anything."""
+    if not plan.judge.gates and not plan.judge.bounds:
+        return
+    from checkers.meta import GATE_NAMES, Bounds  # only now: it brings numpy with it
+
+    for table, limits, known in (
+        ("gates", plan.judge.gates, GATE_NAMES),
+        ("bounds", plan.judge.bounds, Bounds.__struct_fields__),
+    ):
+        for key, value in limits.items():
+            if key not in known:
+                raise PlanError(f"unknown key {key!r} in [judge.{table}]{nearest(key, known)}")
+            if not 0 <= value < math.inf:
+                raise PlanError(f"{key} = {value} in [judge.{table}]: a number from 0 on")
 
 
 def _words(plan: Plan) -> None:

@@ -123,7 +123,9 @@ def _obligations(details: Mapping[str, Any]) -> Table:
 def _figure(value: Any) -> str:
     if value is None:
         return "–"
-    return f"> {value[0]:g}" if isinstance(value, (list, tuple)) else f"{value:g}"
+    if isinstance(value, (list, tuple)):  # at least so much: some never came; after nothing, none did
+        return f"> {value[0]:g}" if value[0] else "never"
+    return f"{value:g}"
 
 
 def _latency(details: Mapping[str, Any]) -> Table:

@@ -5,7 +5,7 @@ from typing import Final
 
 from lab.duration import Duration
 from lab.errors import PlanError
-from lab.plan import Plan
+from lab.plan import FaultStep, Plan, Setting
 from lab.randomness import child
 from nemesis.catalogue import kind_of
 
@@ -27,7 +27,6 @@ class FaultPlan:
     spec: str  # kind[:target], as the nemesis' catalogue reads it
     at_ns: int
     heal_ns: int | None
-    options: tuple[tuple[str, str | int | float | bool], ...] = ()
 
     @property
     def kind(self) -> str:
@@ -41,13 +40,25 @@ def fault_schedule(plan: Plan, seed: int) -> tuple[FaultPlan, ...]:
     for number, step in enumerate(plan.fault, 1):
         one = FaultPlan(
             id=step.id or f"f{number}",
-            spec=f"{step.kind}:{step.target}" if step.target else step.kind,
+            spec=spec_of(step),
             at_ns=step.at.ns,
             heal_ns=None if step.lasting is None else step.at.ns + step.lasting.ns,
-            options=tuple(sorted(step.options.items())),
         )
         listed += again(one, None if step.every is None else step.every.ns)
     return tuple(sorted([*listed, *_drawn(plan, seed, len(plan.fault))], key=lambda fault: fault.at_ns))
+
+
+def spec_of(step: FaultStep) -> str:
+    """The words of a fault in a plan as the catalogue reads them: its options stand behind its target."""
+    words = f"{step.kind}:{step.target}" if step.target else step.kind
+    options = [f"{key}={_word(value)}" for key, value in sorted(step.options.items())]
+    return ",".join([words, *options])
+
+
+def _word(value: Setting) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
 
 
 def again(fault: FaultPlan, every_ns: int | None) -> list[FaultPlan]:

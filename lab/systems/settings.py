@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 from lab.errors import PlanError
 from lab.plan import Plan
@@ -10,9 +11,18 @@ from lab.systems.dledger import elects, member_settings
 from lab.topology import settings_of, topology_of, truth
 from nodes.config import ConfigError, load_broker, load_namesrv
 
+# The lab itself gives each node these: where it stands, what it is called, whom it knows, where it stores.
+BROKER_OWN: Final = (
+    "brokerClusterName", "brokerName", "brokerId", "brokerIP1", "listenPort", "haListenPort", "namesrvAddr",
+    "enableDLegerCommitLog", "dLegerGroup", "dLegerPeers", "dLegerSelfId", "storePathRootDir", "storePathCommitLog",
+    "storePathDLedgerCommitLog", "rocketmqHome", "flaws",
+)  # fmt: skip
+NAMESRV_OWN: Final = ("listenPort", "bindAddress", "rocketmqHome", "flaws")
+
 
 def check_settings(plan: Plan) -> list[str]:
     """Genuine keys without effect here; raises PlanError for what the nodes would refuse, in their words."""
+    _refuse_own(plan)
     if plan.cluster.system == "rocketmq":
         from lab.systems.rocketmq.system import check_rocketmq
 
@@ -31,6 +41,19 @@ def check_settings(plan: Plan) -> list[str]:
         named = {key: truth(value) for key, value in plan.namesrv.items()}
         without_effect += _load(Path(folder, "namesrv.conf"), named, _namesrv)
     return sorted(set(without_effect))
+
+
+def _refuse_own(plan: Plan) -> None:
+    """What the lab would overrule in silence is refused instead."""
+    for table, settings, own in (
+        ("broker", plan.broker, BROKER_OWN),
+        ("master", plan.master, BROKER_OWN),
+        ("slave", plan.slave, (*BROKER_OWN, "brokerRole")),
+        ("namesrv", plan.namesrv, NAMESRV_OWN),
+    ):
+        for key in settings:
+            if key.replace("DLedger", "DLeger").replace("dLedger", "dLeger") in own or key in own:
+                raise PlanError(f"{key} in [{table}]: the lab gives each node its own; leave it out")
 
 
 def _load(path: Path, settings: Mapping[str, str], load: Callable[[Path], list[str]]) -> list[str]:

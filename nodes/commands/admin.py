@@ -28,7 +28,7 @@ def _echo(lines: list[str]) -> None:
         click.echo(line)
 
 
-@click.group(context_settings={"help_option_names": ["--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def mqadmin() -> None:
     """Ask and change a running cluster."""
 
@@ -76,8 +76,10 @@ def topic_list(name_servers: str) -> None:
 @click.option("-t", "topic", required=True, metavar="TOPIC", help="The topic.")
 @click.option("-b", "broker", metavar="ADDR|NAME", help="On this broker.")
 @click.option("-c", "cluster", metavar="NAME", help="On all masters of this cluster.")
-@click.option("-r", "read_queues", type=click.IntRange(1, 65535), default=8, show_default=True)
-@click.option("-w", "write_queues", type=click.IntRange(1, 65535), default=8, show_default=True)
+@click.option("-r", "read_queues", type=click.IntRange(1, 65535), default=8, show_default=True, help="For reads.")
+@click.option(
+    "-w", "write_queues", type=click.IntRange(1, 65535), default=8, show_default=True, help="Queues to write to."
+)
 @click.option("-p", "perm", type=click.Choice(["2", "4", "6"]), default="6", show_default=True, help="2 W, 4 R, 6 RW.")
 @click.option("-o", "order", type=bool, default=False, help="Whether the topic is ordered.")
 def update_topic(
@@ -212,7 +214,9 @@ def query_by_id(name_servers: str, message_id: str, body_file: Path | None) -> N
 @name_servers_option
 @click.option("-t", "topic", required=True, metavar="TOPIC", help="The topic.")
 @click.option("-k", "key", required=True, metavar="KEY", help="A key, or the producer's id of the message.")
-@click.option("-m", "max_num", type=click.IntRange(1, 4096), default=64, show_default=True)
+@click.option(
+    "-m", "max_num", type=click.IntRange(1, 4096), default=64, show_default=True, help="List at most so many."
+)
 def query_by_key(name_servers: str, topic: str, key: str, max_num: int) -> None:
     """List the messages with a key."""
     _echo(tables.key_lines(do(name_servers, lambda admin: admin.messages_by_key(topic, key, max_num=max_num))))

@@ -18,6 +18,7 @@ from typing import Any, TextIO, TypeVar
 from nodes.config import BrokerConfig, ConfigError, Loaded, NamesrvConfig, load_broker, load_namesrv
 from nodes.log import EventLog
 from nodes.remoting.server import ListenError
+from nodes.store.disk import DiskLocked
 from nodes.store.errors import StoreCorrupt
 
 __all__ = [
@@ -130,6 +131,10 @@ def _run(
     except StoreCorrupt as error:
         say(f"the store cannot be used as it is: {error}")
         log.error("store-corrupt", reason=str(error))
+        return EXIT_MACHINE
+    except DiskLocked as error:
+        say(f"another process uses the store {error.filename}: stop it, or set another storePathRootDir")
+        log.error("store-in-use", reason=str(error))
         return EXIT_MACHINE
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""

@@ -60,7 +60,10 @@ def test_the_page_is_self_contained_and_complete(tmp_path: Path) -> None:
         assert words in page
     assert page.count("<svg") == 4  # the run, and the three queues that lost most
     assert "lost-value" in page
-    assert "left out of the drain</td><td>broker-a-0" in page
+    assert 'left out of the drain</td><td class="long">broker-a-0' in page
+    cards = re.findall(r"<section.*?</section>", page, flags=re.DOTALL)
+    assert sum(card.count("<table") for card in cards) == page.count("<table")  # a wide one scrolls inside its card,
+    assert re.search(r"\nsection {[^}]*overflow-x: auto", page)  # so that on a phone the page is as wide as the screen
 
 
 def evil_story() -> Story:

@@ -1,20 +1,27 @@
 """The command line: every command has a help text, wrong words get the nearest right one, errors their exit codes."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from checkers.verdict import Validity
+from lab import byhand
 from lab.byhand import running
 from lab.cli import main
+from lab.cluster.userns import NoPrivilegeError
 from lab.commands import batch_code, check_history, report_again
 from lab.errors import ExitCode, LabBugError, PlanError, SetupError
 from lab.leaks import Traces
 from lab.matrix import read_matrix
-from lab.scenarios import list_text, read_scenarios, table
+from lab.rundir import RunDir
+from lab.scenarios import list_text, plans_folder, read_scenarios, table
 from lab.topology import topology_of
 from lab.validate import validate
+from nodes.commands import mqadmin, mqshutdown
 
 PLANS = Path(__file__).resolve().parents[3] / "plans"
 VISIBLE = [name for name, command in main.commands.items() if not command.hidden and name != "admin"]
@@ -26,6 +33,83 @@ def test_every_command_explains_itself(name: str) -> None:
     found = CliRunner().invoke(main, [name, "--help"])
     assert found.exit_code == 0
     assert found.output.startswith("Usage:")
+
+
+def options(command: click.Command, path: str) -> Iterator[tuple[str, click.Option]]:
+    """All options of a command and of the commands below it."""
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            yield f"{path} {parameter.opts[0]}", parameter
+    for name, below in command.commands.items() if isinstance(command, click.Group) else ():
+        yield from options(below, f"{path} {name}")
+
+
+@pytest.mark.parametrize("program", [main, mqadmin, mqshutdown], ids=["lab", "mqadmin", "mqshutdown"])
+def test_every_option_is_explained(program: click.Command) -> None:
+    """With a sentence behind its name."""
+    found = dict(options(program, str(program.name)))
+    assert found
+    assert [path for path, option in found.items() if not option.help] == []
+
+
+def test_the_help_names_every_configuration_of_the_scenarios() -> None:
+    """And a scenario that has no configuration `sync` is run in its first."""
+    scenarios = read_scenarios(PLANS)
+    said = CliRunner().invoke(main, ["scenario", "run", "--help"]).output.replace("\n", " ")
+    assert [name for name in scenarios.configurations if f" {name}" not in said] == []
+    assert (scenarios.scenario("S7").default, scenarios.scenario("S13").default) == ("sync", "dledger3")
+
+
+def test_scenarios_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the checkout, unless the current folder has some of its own."""
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(main, ["scenario", "list"]).output.startswith("S1 ")
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans" / "scenarios.toml").write_text("scenario = []\nconfiguration = {}\n")
+    assert plans_folder() == Path("plans")
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_the_doctor_looks_from_where_runs_look(refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside the user namespace that a run of this user would have, and with the system's tools; where none is given it
+    says so and goes on."""
+    seen = []
+
+    def ensure() -> None:
+        seen.append("namespace")
+        if refused:
+            raise NoPrivilegeError("no user namespaces here")
+
+    def doctor_text() -> tuple[ExitCode, str]:
+        seen.append(os.environ["PATH"])
+        return ExitCode.SETUP_FAILED if refused else ExitCode.VALID, "found"
+
+    monkeypatch.setattr("lab.cluster.userns.ensure", ensure)
+    monkeypatch.setattr("lab.commands.doctor_text", doctor_text)
+    monkeypatch.setenv("PATH", "/usr/bin:/sbin")
+    found = CliRunner().invoke(main, ["doctor"])
+    assert (found.exit_code, seen) == (4 if refused else 0, ["namespace", "/usr/bin:/sbin:/usr/sbin"])
+    assert "found" in found.output
+    assert ("no user namespaces here" in found.output) is refused
+
+
+@pytest.mark.parametrize(("proven", "code"), [(True, ExitCode.VALID), (False, ExitCode.UNKNOWN)])
+def test_a_fault_by_hand_that_is_not_proven_shows_in_the_exit_code(
+    proven: bool, code: ExitCode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script that hurts and goes on would otherwise take what never happened for done."""
+    monkeypatch.setattr(byhand, "running", RunDir)
+    monkeypatch.setattr(byhand, "ask", lambda *_: {"said": "f1 kill:voter: nothing", "proven": proven})
+    found = CliRunner().invoke(main, ["hurt", "kill:voter"])
+    assert (found.exit_code, found.output) == (code, "f1 kill:voter: nothing\n")
+
+
+@pytest.mark.parametrize("help_option", ["-h", "--help"])
+def test_every_group_of_commands_takes_both_words_for_help(help_option: str) -> None:
+    """`lab`, and RocketMQ's administration, where -h means help too."""
+    for arguments in ([], ["scenario"], ["admin"], ["admin", "topicRoute"]):
+        found = CliRunner().invoke(main, [*arguments, help_option])
+        assert (found.exit_code, found.output.startswith("Usage:")) == (0, True), arguments
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from lab.plan import Plan
 from lab.planfile import build_plan
 from lab.randomness import child
 from lab.topology import topology_of
+from nemesis.catalogue import parse
 
 FAULTS = ["kill:master", "pause:one", "partition:halves"]
 
@@ -108,6 +109,19 @@ def test_a_push_consumer_is_two_threads() -> None:
     threads = threads_of(built, topology_of(built)).of(Kind.PUSH, Kind.HANDLE)
     assert [thread.kind for thread in threads] == [Kind.PUSH, Kind.HANDLE] * 2
     assert [threads[n].host == threads[n + 1].host for n in (0, 2)] == [True, True]
+
+
+def test_the_options_of_a_written_fault_are_words_of_the_catalogue() -> None:
+    """A table of options asks for the same fault as the words behind commas do; none is passed over."""
+    written = plan(
+        fault=[
+            {"kind": "partition", "target": "isolate-master", "at": "3s", "options": {"clients": "split"}},
+            {"kind": "destroy", "at": "4s", "options": {"rejoin": True}},
+        ]
+    )
+    specs = [fault.spec for fault in fault_schedule(written, 1)]
+    assert specs == ["partition:isolate-master,clients=split", "destroy,rejoin=yes"]
+    assert not parse(specs[1]).permanent
 
 
 def test_a_fault_comes_again_and_again_each_healed_before_the_next() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -178,6 +179,19 @@ def test_a_port_in_use_is_named(programs: Programs) -> None:
 def test_bad_input_gets_one_clear_message(programs: Programs, arguments: list[str], code: int, text: str) -> None:
     ended = programs.run(sys.executable, "-m", "nodes", *arguments)
     assert (ended.returncode, text in ended.stderr, "Traceback" in ended.stderr) == (code, True, False), ended.stderr
+
+
+def test_a_store_that_is_in_use_names_the_way_out(programs: Programs, tmp_path: Path) -> None:
+    """A second broker under the same home, as a slave beside its master on one machine would be."""
+    store = tmp_path / "store"
+    store.mkdir()
+    with (store / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        ended = programs.run(
+            sys.executable, "-m", "nodes", "broker", "--set", "listenPort=0", "--set", f"storePathRootDir={store}"
+        )
+    assert ended.returncode == 4
+    assert f"another process uses the store {store}/lock: stop it, or set another storePathRootDir" in ended.stderr
 
 
 def test_assertions_are_not_optional(programs: Programs) -> None:
