@@ -136,8 +136,8 @@ def _controlled_shape(plan: Plan) -> None:
         )
     if cluster.namesrvs % 2 == 0:
         raise PlanError(
-            f"cluster.namesrvs = {cluster.namesrvs}: each name server has a controller in it, and an even number of them "
-            "survives no more failures than one less; 1, 3 or 5"
+            f"cluster.namesrvs = {cluster.namesrvs}: each name server has a controller in it, and an even number of "
+            "them survives no more failures than one less; 1, 3 or 5"
         )
     _all_alike(plan, "its controllers appoint the master of a group")
     settings = settings_of(plan, master=True)

@@ -67,11 +67,11 @@ def ask_quorum() -> Command:
 
 
 def read_quorum(answer: Command | None) -> Quorum | None:
-    """None for no or another answer."""
+    """None for no or another answer. Peers are told as ``id:host:port;`` one after the other."""
     if answer is None or answer.code != ResponseCode.SUCCESS or "peers" not in answer.ext:
         return None
-    peers = (peer.partition("-") for peer in answer.ext["peers"].split(";"))
-    return Quorum({name: address for name, dash, address in peers if dash}, answer.ext.get("controllerLeaderId"))
+    peers = (peer.partition(":") for peer in answer.ext["peers"].split(";"))
+    return Quorum({name: address for name, colon, address in peers if colon}, answer.ext.get("controllerLeaderId"))
 
 
 def ask_in_sync(groups: Iterable[str]) -> Command:

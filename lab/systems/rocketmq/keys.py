@@ -50,7 +50,7 @@ _WIDE: Final = (5, 6)  # these take two places in the pool (JVM specification 4.
 
 @functools.cache
 def keys_of(release: Release, kind: str) -> frozenset[str]:
-    """All property keys of a release's ``broker``, ``namesrv`` or ``controller``. Raises PlanError without its classes."""
+    """All property keys of a ``broker``, ``namesrv`` or ``controller``. Raises PlanError without classes."""
     wanted = {f"{name}.class" for name in _CLASSES[kind]}
     found: set[str] = set()
     for jar in sorted(release.lib.glob("rocketmq-*.jar")):

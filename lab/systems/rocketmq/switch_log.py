@@ -1,6 +1,6 @@
 """Masters of controller mode as their brokers' own logs tell them, in the words of the history (event ``election``).
 
-The lines have wall-clock times only, so the events have none: who was master in which epoch is told, and in which order.
+The lines have wall-clock times only, so the events have none: who was master in which epoch is told, in their order.
 Source: RocketMQ 5.3.3, class ReplicasManager.
 """
 
@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 FILE: Final = "home/logs/rocketmqlogs/broker.log"
-_LINE: Final = re.compile(
-    r"Begin to change to (?P<role>master|slave), .*new(?:Master)? ?Epoch[:=] ?(?P<epoch>\d+)", re.I
-)
+_LINE: Final = re.compile(r"Begin to change to (?P<role>master|slave), .*(?:new Epoch:|newMasterEpoch=)(?P<epoch>\d+)")
 _WORDS: Final = {"master": "elected", "slave": "follows"}
 
 
@@ -27,5 +25,5 @@ def switches_in(folder: Path, node: str, group: str) -> Iterator[dict[str, Any]]
         for line in lines:
             found = _LINE.search(line)
             if found is not None:
-                word = _WORDS[found["role"].lower()]
+                word = _WORDS[found["role"]]
                 yield {"node": node, "group": group, "event": word, "term": int(found["epoch"])}

@@ -91,7 +91,7 @@ def without_flaws(plan: Plan) -> None:
 
 
 def _not_by_controller(plan: Plan) -> None:
-    """A controller would choose masters behind the lab's back, which takes them for the ones that the plan appointed."""
+    """A controller would choose masters behind the back of the lab, which takes them for those of the plan."""
     tables = {"broker": plan.broker, "master": plan.master, "slave": plan.slave, "namesrv": plan.namesrv}
     for table, settings in tables.items():
         for key in CONTROLLER_KEYS:
