@@ -192,12 +192,12 @@ def _faults(plan: Plan, topology: Topology) -> None:
 
 
 def _possible(spec: FaultSpec, plan: Plan, topology: Topology) -> None:
+    if plan.cluster.mode == CONTROLLER:
+        _registered_members(spec)
     if spec.kind == "promote" and plan.cluster.system == ROCKETMQ and plan.cluster.promote_by == "call":
         raise PlanError('Apache\'s brokers change their role by a restart only: set cluster.promote_by = "restart"')
     asked = spec.asked.replace(":", " ").replace("/", " ").replace("+", " ").replace(",", " ").split()
     elects = plan.cluster.mode == DLEDGER
-    if plan.cluster.mode == CONTROLLER:
-        _registered_members(spec)
     if spec.kind in ELECTED_KINDS and not elects:
         raise PlanError(f'{spec.text} needs groups that elect their leader: set cluster.mode = "{DLEDGER}"')
     moments = [word for part in asked for word in MOMENT_WORDS if part in (word, f"isolate-{word}", f"when={word}")]

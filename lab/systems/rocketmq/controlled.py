@@ -100,6 +100,10 @@ class ControlledRocketMQ(RocketMQSystem):
         """The controllers' ids and addresses."""
         return {self._id(node): f"{self._hosts.address(node)}:{CONTROLLER_PORT}" for node in self._topology.namesrvs}
 
+    def _ping(self, kind: str) -> Command:
+        """Short answers, too: a JVM on a busy machine takes seconds to put its runtime information together."""
+        return super()._ping(kind) if kind == "namesrv" else controller_port.ask_epochs()
+
     # --- questions
 
     async def unlike(self, node: str) -> list[str]:
