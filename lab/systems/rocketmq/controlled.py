@@ -86,6 +86,7 @@ class ControlledRocketMQ(RocketMQSystem):
         kept = {key: value for key, value in super()._settings(node).items() if key not in APPOINTED}
         return kept | {
             "brokerRole": "SLAVE",  # until a controller says otherwise
+            "brokerId": "-1",  # without a word it is 0, and a broker that starts would call itself master
             "enableControllerMode": "true",
             "controllerAddr": ";".join(self._quorum().values()),
         }

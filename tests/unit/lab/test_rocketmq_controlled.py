@@ -199,7 +199,7 @@ def test_the_files_of_name_servers_and_brokers(made: Replica) -> None:
     assert named["controllerDLegerPeers"] == "n0-10.0.1.1:9878;n1-10.0.1.2:9878;n2-10.0.1.3:9878"
     assert named["enableControllerInNamesrv"] == broker["enableControllerMode"] == "true"
     assert broker["controllerAddr"] == "10.0.1.1:9878;10.0.1.2:9878;10.0.1.3:9878"
-    assert "brokerId" not in broker
+    assert (broker["brokerRole"], broker["brokerId"]) == ("SLAVE", "-1"), "or it is a master before anybody says so"
     assert broker["inSyncReplicas"] == broker["minInSyncReplicas"] == "1"
 
 
