@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from checkers.meta import GroupMeta, Meta
 from checkers.verdict import Record, Severity, Validity
 from tests.unit.checkers.raft import CLIENT, SERVERS, THREE, A, B, C, RaftStory, apart
 from tests.unit.checkers.story import GROUP
+from tests.unit.checkers.test_replica_log import dump
 
 
 class ControlledStory(RaftStory):
@@ -132,3 +134,15 @@ def test_words_of_the_promise() -> None:
     assert "takes over" not in promise_words(Level(REPLICATED, False), all_of_them, "in-sync")
     assert "if a replica that holds it takes over" in promise_words(Level(REPLICATED, False), some, "in-sync")
     assert "nobody else takes over" in promise_words(Level(LOCAL, False), GroupMeta(nodes=THREE), "in-sync")
+
+
+@pytest.mark.parametrize(("epoch", "acknowledged"), [(1, 1), (0, 0)])
+def test_a_record_tells_the_epoch_of_its_answer(tmp_path: Path, epoch: int, acknowledged: int) -> None:
+    """By the table of epochs; what stands before its first one tells nothing. Status stays evidence beside it."""
+    story = ControlledStory().all_play().say("0>s(a) 0<s(a)@0").plays(B, "SYNC_MASTER", 2)
+    story.now += 1000
+    for node in THREE:
+        dump(story, tmp_path, node, f"0:t{epoch}:a", epochs=[[1, "", 0]], commit=1)
+    record = check_leaders(gather(story.finish().history(), tmp_path))
+    rows = {row["term"]: (row["leader"], row["acknowledged"]) for row in record.details["terms"]}
+    assert rows == {1: (A, acknowledged), 2: (B, 0)}
