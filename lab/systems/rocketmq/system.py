@@ -114,6 +114,7 @@ class RocketMQSystem(PythonSystem):
     ready_s: float = READY_S
     patience: Patience = PATIENCE
     ask_s: float = ASK_S
+    status_s: float = STATUS_S
 
     def __init__(self, plan: Plan, topology: Topology, folder: RunDir, hosts: Hosts) -> None:
         self.release = release_of(plan)
@@ -204,7 +205,7 @@ class RocketMQSystem(PythonSystem):
     async def status(self, node: str) -> NodeStatus | None:
         """What the broker is; None if it does not tell in time."""
         try:
-            async with asyncio.timeout(STATUS_S):
+            async with asyncio.timeout(self.status_s):
                 return await self._status(node)
         except TimeoutError:
             return None
