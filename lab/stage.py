@@ -226,6 +226,8 @@ class Stage:
         group = self.topology.group_of(node)
         if group is None:
             raise LeverError(f"{node} is no broker")
+        if self.plan.cluster.mode == CONTROLLER:
+            raise LeverError(f"{group.name} has its master from the controllers: nobody can promote {node}")
         if self.elected is not None:
             raise LeverError(f"{group.name} elects its leader; ask for a transfer to {node}")
         cluster = self.plan.cluster
