@@ -60,6 +60,11 @@ def is_raft(facts: Facts) -> bool:
     return facts.history.meta.mode == "dledger"
 
 
+def has_terms(facts: Facts) -> bool:
+    """Tell whether the groups of a run find their leaders by themselves, one a term."""
+    return facts.history.meta.mode in ("dledger", "controller")
+
+
 def has(*names: str) -> Callable[[Facts], bool]:
     """Return a test for runs that hold events or operations of one of these kinds."""
     return lambda facts: any(facts.history.lab(name) for name in names)
@@ -80,7 +85,7 @@ CHECKERS: Final[tuple[Checker, ...]] = (
     Checker("C5", "order of the log agrees with real time", check_append_log),
     Checker("C6", "queues read as they were written", check_queue_log),
     Checker("C7", "replicas agree", check_replica_log),
-    Checker("C8", "one leader a term, and deposed ones are silent", check_leaders, is_raft),
+    Checker("C8", "one leader a term, and deposed ones are silent", check_leaders, has_terms),
     Checker("C9", "positions only go forward", check_positions, is_raft),
     Checker("C10", "each level of acknowledgement holds", check_durability),
     Checker(
@@ -100,6 +105,7 @@ CHECKERS: Final[tuple[Checker, ...]] = (
 
 REQUIRED: Final = ("C0", "C1", "C5", "C6", "C7", "C16", "C19", "C20")
 REQUIRED_DLEDGER: Final = ("C8", "C9", "C10", "C12", "C15")
+REQUIRED_CONTROLLER: Final = ("C8", "C10", "C12")
 ALWAYS: Final = ("C0", "C1", "C19")
 """No run can do without these, whatever it declares as not applicable."""
 
@@ -119,8 +125,7 @@ INTERRUPTED: Final = "the run was interrupted; what there was until then is judg
 def required_checkers(history: History) -> tuple[str, ...]:
     """Return the names of the checkers without which a run cannot be valid."""
     names = list(REQUIRED)
-    if history.meta.mode == "dledger":
-        names += REQUIRED_DLEDGER
+    names += {"dledger": REQUIRED_DLEDGER, "controller": REQUIRED_CONTROLLER}.get(history.meta.mode, ())
     if history.meta.consumer_groups:
         names.append("delivery")
     names += [name for name in history.meta.required if name not in names]

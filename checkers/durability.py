@@ -58,6 +58,8 @@ def promise_words(level: Level, meta: GroupMeta, elects: str) -> str:
         held = f"survives {outlives}, if its node returns with its disk and nobody else takes over"
         return held + ("" if level.flushed else "; weaker, not power loss (ASYNC_FLUSH)")
     held = f"on {meta.copies} nodes: survives {outlives}"
+    if meta.partial:
+        held += ", if a replica that holds it takes over"
     if elects == "by-hand":
         held += "" if meta.copies >= len(meta.nodes) else ", if one of them is promoted"
     most = meta.copies + meta.votes - len(meta.electors) - 1 if elects == "majority" else 0
@@ -157,7 +159,7 @@ class _Judge:
         if number < 0:
             return True, "its group is not known, so its promise is taken at its word"
         acked = self.facts.history.time_of(int(self.facts.history.sends.returned[row]))
-        node = int(self.facts.history.sends.node[row]) if level.kind == LOCAL else -1
+        node = int(self.facts.history.sends.node[row])
         key = (level, number, node, bisect_left(self._marks, acked))
         if key not in self._known:
             self._known[key] = self._decide(row, level, number, acked)
@@ -166,9 +168,9 @@ class _Judge:
     def _decide(self, row: int, level: Level, number: int, acked: int) -> tuple[bool, str]:
         name = self.names[number]
         meta = self.facts.history.meta.groups[name]
-        return self._replicated(level, name, meta, acked) if level.kind == REPLICATED else self._local(
-            level, row, name, meta, acked
-        )  # fmt: skip
+        if level.kind == REPLICATED:
+            return self._replicated(level, row, name, meta, acked)
+        return self._local(level, row, name, meta, acked)
 
     def _damage(self, meta: GroupMeta, acked: int, flushed: bool) -> dict[str, Window]:
         """Return the nodes whose copy may have been destroyed after the acknowledgement, each with the fault."""
@@ -180,12 +182,15 @@ class _Judge:
                 found.update({node: window for node in struck if node in meta.nodes or node in meta.electors})
         return found
 
-    def _replicated(self, level: Level, name: str, meta: GroupMeta, acked: int) -> tuple[bool, str]:
+    def _replicated(self, level: Level, row: int, name: str, meta: GroupMeta, acked: int) -> tuple[bool, str]:
         destroyed = self._damage(meta, acked, level.flushed)
+        node = self._node(row)
         copies, voters, quorum = meta.copies, len(meta.electors), meta.votes
         elects = self.facts.history.meta.elects(name)
         if meta.unclean and self._all_down(meta, acked):
             return False, "all replicas were down at once and unclean elections are allowed"
+        if meta.partial and self._others(name, node, acked):
+            return False, f"{self._others(name, node, acked)} took over, which was in sync and need not have held it"
         if not destroyed:
             promoted = elects == "by-hand" and copies < len(meta.nodes) and self._promoted(meta, acked)
             if promoted:
@@ -202,9 +207,7 @@ class _Judge:
         return False, f"{lost} lost its copy, and no majority elects the next primary"
 
     def _local(self, level: Level, row: int, name: str, meta: GroupMeta, acked: int) -> tuple[bool, str]:
-        history = self.facts.history
-        number = int(history.sends.node[row])
-        node = history.meta.node_at(history.nodes[number]) if number >= 0 else None
+        node = self._node(row)
         if meta.unclean:
             return False, "one copy promises nothing where unclean elections are allowed"
         damage = self._damage(meta, acked, level.flushed)
@@ -219,10 +222,20 @@ class _Judge:
         if node in damage or node in self.facts.drain.excluded:
             return False, f"the only promised copy was on {node}, whose disk was lost"
         promoted = self._promoted(meta, acked, node)
-        others = [other for last, other in self._later.get(name, ()) if other != node and last > acked]
-        if promoted or others:
-            return False, f"the only promised copy was on {node}, and {promoted or others[0]} took over"
+        other = promoted or self._others(name, node, acked)
+        if other:
+            return False, f"the only promised copy was on {node}, and {other} took over"
         return True, f"its copy was on {node}, which kept its disk, and nobody else took over"
+
+    def _node(self, row: int) -> str | None:
+        """Return which node answered a send, if that is known."""
+        history = self.facts.history
+        number = int(history.sends.node[row])
+        return history.meta.node_at(history.nodes[number]) if number >= 0 else None
+
+    def _others(self, name: str, node: str | None, acked: int) -> str:
+        """Return a node of the group other than this one that made promises after an acknowledgement; "" for none."""
+        return next((other for last, other in self._later.get(name, ()) if other != node and last > acked), "")
 
     def _promoted(self, meta: GroupMeta, acked: int, besides: str = "") -> str:
         """Return a node that was promoted by hand after an acknowledgement."""

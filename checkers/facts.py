@@ -111,13 +111,15 @@ def _send_terms(history: History, replicas: Replicas) -> Int:
     """Return for each send the term in which it was answered: by the answer, or else by its record.
 
     In a Raft group a leader answers only for what it appended in its own term, and that term is part of the record
-    (section 5.3). A record that replicas know under several terms tells nothing.
+    (section 5.3); so does a master that a controller appointed, whose epochs are a table of log offsets beside the log.
+    A record that replicas know under several terms, or under none, tells nothing.
     """
     sends = history.sends
     term = sends.epoch.astype(np.int64)
     rows = np.flatnonzero((sends.type == OK) & (term < 0) & (sends.queue >= 0) & (sends.offset >= 0))
-    if history.meta.mode != "dledger" or not len(rows):
+    if history.meta.mode not in ("dledger", "controller") or not len(rows):
         return term
+    first = 1 if history.meta.mode == "controller" else 0  # there 0 is what stands before the table's first epoch
     disputed = np.zeros(len(sends), dtype=bool)
     wanted = _places(sends.queue[rows].astype(np.int64), sends.offset[rows])
     for dump in (dump for dumps in replicas.final.values() for dump in dumps):
@@ -128,7 +130,7 @@ def _send_terms(history: History, replicas: Replicas) -> Int:
         order = np.argsort(places, kind="stable")
         at = np.minimum(np.searchsorted(places[order], wanted), len(held) - 1)
         found = held[order[at]]
-        hit = (places[order[at]] == wanted) & (dump.value[found] == sends.value[rows])
+        hit = (places[order[at]] == wanted) & (dump.value[found] == sends.value[rows]) & (dump.epoch[found] >= first)
         told, mine = dump.epoch[found[hit]], rows[hit]
         disputed[mine] |= (term[mine] >= 0) & (term[mine] != told)
         term[mine] = told

@@ -4,6 +4,11 @@ Two leaders at one time are normal where a cut-off old one has not noticed yet, 
 overlap is measured. Two leaders of one term, a term that goes back, a vote given twice or forgotten, and a promise
 made by a leader that had been replaced, or that could not have reached enough replicas, are violations (Raft, sections
 5.2 and 5.4; election safety). O(n log n) in acknowledged sends.
+
+Where controllers appoint masters, terms are their epochs. Replicas do not vote there, and no answer tells its epoch:
+what is asked is whether an epoch had two masters, and whether a broker's log goes back. A promise by a master that
+could reach nobody is a note: the set of replicas in sync may shrink while a send waits, and the master then answers
+alone.
 """
 
 from __future__ import annotations
@@ -42,7 +47,8 @@ def check_leaders(facts: Facts) -> Record:
     _overlaps(facts, terms, findings)
     findings.details["terms"] = [_row(term) for group in sorted(terms) for term in terms[group]]
     findings.counts["terms"] = sum(len(of_group) for of_group in terms.values())
-    findings.counts["status answers"] = sum(status.answered for status in facts.observed.statuses)
+    statuses = facts.observed.statuses or facts.observed.appointed
+    findings.counts["status answers"] = sum(status.answered for status in statuses)
     findings.counts["election log lines"] = len(facts.observed.ballots)
     findings.counts["votes granted"] = sum(ballot.event == "granted" for ballot in facts.observed.ballots)
     _doubts(facts, acks, terms, findings)
@@ -64,8 +70,8 @@ def _row(term: Term) -> dict[str, Any]:
 def _doubts(facts: Facts, acks: Acks, terms: Mapping[str, list[Term]], findings: Findings) -> None:
     """Say what is missing for a verdict: without asking every node a second leader could go unseen."""
     meta, span = facts.history.meta, facts.span
-    if meta.mode != "dledger":
-        findings.doubt(f"terms are those of Raft groups, and the mode of this run is {meta.mode}")
+    if meta.mode not in ("dledger", "controller"):
+        findings.doubt(f"terms are those of groups that elect, and the mode of this run is {meta.mode}")
     for doubt in unwatched(facts.history, facts.observed, facts.drain.excluded, span.load_begin, span.load_end):
         findings.doubt(doubt)
     for group in sorted(meta.groups):
@@ -76,7 +82,7 @@ def _doubts(facts: Facts, acks: Acks, terms: Mapping[str, list[Term]], findings:
             findings.doubt(f"{group}: {dumb} status answers do not tell their term")
     strong = acks.strong
     blind = int(np.count_nonzero(strong & ((acks.term < 0) | (acks.node < 0))))
-    if blind:
+    if blind and meta.mode != "controller":
         findings.doubt(f"{blind} of {int(strong.sum())} SEND_OK do not tell which node gave them, and in which term")
     if count := facts.observed.unreadable.get("election", 0):
         findings.doubt(f"{count} election events could not be read")
@@ -276,6 +282,9 @@ def _impossible(facts: Facts, acks: Acks, findings: Findings) -> None:
             possible += ~_inside(unreachable(facts, node, other), acks.begin[rows], acks.end[rows])
         dead = _inside(surely_down(facts, node), acks.begin[rows], acks.end[rows])
         bad = np.flatnonzero((possible < needed - 1) & ~dead)
+        kind, severity = "impossible-ack", Severity.VIOLATION
+        if facts.history.meta.elects(group) == "in-sync":
+            kind, severity = "impossible-ack-weak", Severity.NOTE
         for place in bad[:KEPT_PER_TYPE].tolist():
             row = int(acks.row[rows[place]])
             window = next((w for w in facts.windows if w.a2 <= acks.begin[rows[place]] <= w.h1), None)
@@ -287,10 +296,10 @@ def _impossible(facts: Facts, acks: Acks, findings: Findings) -> None:
             core = (int(sends.invoked[row]), int(sends.returned[row]))
             ops = (*core, *(window.ops if window is not None else ()))
             findings.found(
-                Anomaly("impossible-ack", Severity.VIOLATION, text, group, ops=tuple(sorted(ops)),
+                Anomaly(kind, severity, text, group, ops=tuple(sorted(ops)),
                         core=tuple(sorted(ops)), fault=window.id if window is not None else None)
             )  # fmt: skip
-        findings.more("impossible-ack", Severity.VIOLATION, len(bad) - KEPT_PER_TYPE)
+        findings.more(kind, severity, len(bad) - KEPT_PER_TYPE)
 
 
 def _inside(spans: Sequence[tuple[int, int]], begin: Int, end: Int) -> Mask:
@@ -309,7 +318,7 @@ def _overlaps(facts: Facts, terms: Mapping[str, list[Term]], findings: Findings)
     rows: list[dict[str, Any]] = []
     worst = (0.0, 0.0)
     by_node: dict[str, list[Status]] = {}
-    for status in facts.observed.statuses:
+    for status in facts.observed.statuses or facts.observed.appointed:
         if status.answered and status.term is not None:
             by_node.setdefault(status.node, []).append(status)
     for group in sorted(terms):

@@ -19,6 +19,7 @@ class GroupMeta(msgspec.Struct, frozen=True):
     quorum: int | None = None
     elects: str | None = None
     unclean: bool = False
+    partial: bool = False
 
     @property
     def electors(self) -> list[str]:
@@ -91,7 +92,7 @@ class Gates(msgspec.Struct, frozen=True):
     info_ratio: float = 0.05
 
 
-MODES: Final = ("master-slave", "dledger")
+MODES: Final = ("master-slave", "dledger", "controller")
 """How the broker groups of a run may replicate; which checkers are required depends on it."""
 
 GATE_NAMES: Final = Gates.__struct_fields__
@@ -169,7 +170,7 @@ class Meta(msgspec.Struct, frozen=True):
         found = self.groups.get(group)
         if found is not None and found.elects is not None:
             return found.elects
-        return "majority" if self.mode == "dledger" else "by-hand"
+        return {"dledger": "majority", "controller": "in-sync"}.get(self.mode, "by-hand")
 
     def gate_values(self) -> Gates:
         """Return the gates of this run: the defaults, overridden by what the run set; unknown names are left out."""

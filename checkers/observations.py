@@ -121,8 +121,8 @@ class Observed:
     unreadable: Mapping[str, int] = field(default_factory=dict)
 
     def of_group(self, group: str) -> list[Status]:
-        """Return the statuses of a group's nodes."""
-        return [status for status in self.statuses if status.group == group]
+        """Return the statuses of a group's nodes, of whichever kind they are."""
+        return [status for status in self.statuses or self.appointed if status.group == group]
 
 
 def whole(value: Any) -> int | None:

@@ -121,8 +121,10 @@ def claims(facts: Facts, acks: Acks) -> list[Claim]:
         last = max((one for one in (old.last, claim.last) if one is not None), key=lambda one: one[0], default=None)
         merged[key] = replace(old, first=first, last=last, count=old.count + claim.count)
 
-    # Where answers to sends tell an epoch, those are the evidence between masters; a release's tell none.
-    appointed = () if bool((acks.term >= 0).any()) else facts.observed.appointed
+    # Where answers to sends tell an epoch, those are the evidence between masters; a release's tell none. Where a
+    # controller appoints masters both are.
+    told = bool((acks.term >= 0).any()) and facts.history.meta.mode != "controller"
+    appointed = () if told else facts.observed.appointed
     for status in (*facts.observed.statuses, *appointed):
         if status.leads and status.term is not None:
             when = (status.asked, status.time)

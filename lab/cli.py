@@ -72,7 +72,7 @@ def main() -> None:
 @click.argument("plan", required=False, type=click.Path(path_type=Path))
 @click.option("--system", help="System under test: python (our nodes) or rocketmq (Apache's).")
 @click.option("--version", metavar="VERSION|DIR", help="Release of system rocketmq, or an unpacked one's folder.")
-@click.option("--mode", help="How brokers replicate: dledger or master-slave.")
+@click.option("--mode", help="How brokers replicate: dledger, master-slave or (a 5.x release) controller.")
 @click.option("--replicas", type=int, metavar="N", help="Nodes of each broker group, the master included.")
 @click.option("--groups", type=int, metavar="N", help="Broker groups.")
 @click.option("--namesrvs", type=int, metavar="N", help="Name servers.")

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from lab.event import FORMAT
-from lab.plan import DLEDGER, ROCKETMQ, Plan
+from lab.insync import in_sync_promise
+from lab.plan import CONTROLLER, DLEDGER, ROCKETMQ, Plan
 from lab.systems.system import System
 from lab.topology import Group, Topology, flush_of, guaranteed, majority, settings_of, truth
 from lab.validate import expected_faults
@@ -92,7 +93,8 @@ def group_value(plan: Plan, group: Group) -> dict[str, Any]:
     if plan.cluster.mode != DLEDGER:
         role = settings.get("brokerRole", "ASYNC_MASTER")
         copies, flush = guaranteed(plan, settings)
-        return {"nodes": members, "copies": copies, "flush": flush, "role": role}
+        value = {"nodes": members, "copies": copies, "flush": flush, "role": role}
+        return value | in_sync_promise(plan, settings).group_value() if plan.cluster.mode == CONTROLLER else value
     quorum = majority(len(members))
     return {
         "nodes": members,
@@ -107,7 +109,10 @@ def group_value(plan: Plan, group: Group) -> dict[str, Any]:
 
 
 def promise(plan: Plan, settings: Mapping[str, str]) -> str:
-    """What SEND_OK means in a group that elects, in words; empty for masters and slaves, whose settings say it."""
+    """What SEND_OK means where masters are not appointed by the plan, in words; empty for masters and slaves, whose
+    settings say it."""
+    if plan.cluster.mode == CONTROLLER:
+        return in_sync_promise(plan, settings).words()
     if plan.cluster.mode != DLEDGER:
         return ""
     members, quorum = plan.cluster.replicas, majority(plan.cluster.replicas)
@@ -122,7 +127,7 @@ def promise(plan: Plan, settings: Mapping[str, str]) -> str:
 
 def weakened(plan: Plan, settings: Mapping[str, str]) -> list[str]:
     """Settings that take something away from what people expect of SEND_OK or of reads, each with what it takes."""
-    found = []
+    found = in_sync_promise(plan, settings).weakened() if plan.cluster.mode == CONTROLLER else []
     if not plan.load.wait_store_msg_ok:
         found.append("WAIT=false on every message: it is answered before it is flushed or replicated")
     if settings.get("transientStorePoolEnable") == "true":

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab.errors import PlanError
-from lab.plan import DLEDGER, MASTER_SLAVE, ROCKETMQ
+from lab.plan import CONTROLLER, DLEDGER, MASTER_SLAVE, ROCKETMQ
 from nodes.config.broker import BrokerConfig
+from nodes.config.genuine import BROKER_GENUINE, NAMESRV_GENUINE
 from nodes.config.namesrv import NamesrvConfig
 
 DEFAULT_FAULTS = ("partition:isolate-leader", "kill:leader")
@@ -59,9 +60,9 @@ def default_tables(options: RunOptions) -> dict[str, Any]:
     release = options.system == ROCKETMQ  # which most people run with masters and slaves
     mode = options.mode or (MASTER_SLAVE if appointed or release else DLEDGER)
     tables: dict[str, Any] = {"time_limit": RELEASE_TIME_LIMIT} if release else {}
-    if mode != DLEDGER:
+    if mode not in (DLEDGER, CONTROLLER):
         return tables | {"cluster": {"mode": mode}}
-    tables["cluster"] = {"mode": DLEDGER, "namesrvs": 3}
+    tables["cluster"] = {"mode": mode, "namesrvs": 3}
     if not options.nemesis:
         tables["nemesis"] = {"faults": list(DEFAULT_FAULTS), "count": len(DEFAULT_FAULTS)}
     return tables
@@ -118,7 +119,8 @@ def set_options(plan_options: Sequence[str]) -> dict[str, str]:
 
 def _set(merged: dict[str, Any], setting: str) -> None:
     ((key, value),) = set_options([setting]).items()
-    only_namesrv = key in _keys(NamesrvConfig) and key not in _keys(BrokerConfig)
+    of_namesrv = key in _keys(NamesrvConfig) or key in NAMESRV_GENUINE
+    only_namesrv = of_namesrv and key not in _keys(BrokerConfig) and key not in BROKER_GENUINE
     home = "master" if key in MASTER_KEYS else "namesrv" if only_namesrv else "broker"
     for table in ("broker", "master", "slave", "namesrv"):
         if isinstance(merged.get(table), dict):

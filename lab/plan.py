@@ -23,8 +23,8 @@ class Cluster(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     version: str = ""  # of system rocketmq: a release such as 5.3.3, or the folder of an unpacked one
     mode: str = "master-slave"
     groups: Small = 1
-    replicas: Small = 2  # nodes of a group, its master included; without a word 3 in mode dledger
-    namesrvs: Small = 1
+    replicas: Small = 2  # nodes of a group, its master included; without a word 3 in modes dledger and controller
+    namesrvs: Small = 1  # without a word 3 in mode controller, where each has a controller in it
     topic_on_slaves: bool = True  # load waits until slaves have copied the topic (rocketmq: up to a minute)
     more_topics: Annotated[int, Meta(ge=0, le=5_000)] = 0  # made beside the load's, used by nobody: metadata to carry
     spares: Annotated[int, Meta(ge=0, le=4)] = 0  # hosts of each group kept ready, beside those that faults may need
@@ -133,9 +133,11 @@ MAX_TIME_LIMIT = Duration.seconds(24 * 3600)
 ROCKETMQ = "rocketmq"
 MASTER_SLAVE = "master-slave"
 DLEDGER = "dledger"
-MODES = (MASTER_SLAVE, DLEDGER)
+CONTROLLER = "controller"
+MODES = (MASTER_SLAVE, DLEDGER, CONTROLLER)
 DLEDGER_SIZES = (1, 3, 5, 7)
 DLEDGER_REPLICAS = 3  # without a word
+CONTROLLERS = 3  # without a word, and as many replicas
 WORKLOADS = ("queue", "log")
 CONSUMES = ("pull", "push")
 CLIENTS = ("python", "java")

@@ -10,7 +10,7 @@ import msgspec
 
 from lab.duration import Duration
 from lab.errors import PlanError
-from lab.plan import DLEDGER, DLEDGER_REPLICAS, Plan
+from lab.plan import CONTROLLER, CONTROLLERS, DLEDGER, DLEDGER_REPLICAS, Plan
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -50,9 +50,13 @@ def build_plan(tables: Mapping[str, Any], origin: str) -> Plan:
 def _by_mode(tables: Mapping[str, Any]) -> Mapping[str, Any]:
     """Fill in what depends on the mode."""
     cluster = tables.get("cluster")
-    if isinstance(cluster, Mapping) and cluster.get("mode") == DLEDGER and "replicas" not in cluster:
-        return {**tables, "cluster": {**cluster, "replicas": DLEDGER_REPLICAS}}
-    return tables
+    if not isinstance(cluster, Mapping):
+        return tables
+    sizes = {
+        DLEDGER: {"replicas": DLEDGER_REPLICAS},
+        CONTROLLER: {"replicas": CONTROLLERS, "namesrvs": CONTROLLERS},
+    }
+    return {**tables, "cluster": {**sizes.get(str(cluster.get("mode")), {}), **cluster}}
 
 
 def plan_tables(plan: Plan) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from lab.cluster.supervisor import NodeExit, NodeNotReadyError, Supervisor
 from lab.elections import Feed
 from lab.errors import LabBugError, SetupError
 from lab.members import Members
-from lab.plan import DLEDGER, Plan
+from lab.plan import CONTROLLER, DLEDGER, Plan
 from lab.randomness import child
 from lab.ready import caught_up, not_ready
 from lab.rundir import RunDir
@@ -54,7 +54,7 @@ class Stage:
         self.last: dict[str, NodeStatus] = {}  # newest answer of each broker, however old
         self.replaced: dict[str, str] = {}  # destroyed node: its replacement
         self._topics = Topics(plan, self.system)
-        self.elected: Members | None = self._members()  # None: masters are appointed
+        self.elected: Members | None = self._members()  # None: the plan appoints masters
         self._copies = {group.name: majority(len(group.nodes)) for group in topology.groups}  # of groups that elect
         self._rng: random.Random = child(seed, "nemesis")
         self._keeper: Keeper | None = None
@@ -150,10 +150,11 @@ class Stage:
     def _guarantee(self, group: Group, node: str) -> Guarantee:
         part = self.system.assigned(node)
         settings = settings_of(self.plan, master=True)
-        if self.elected is not None:
+        if self.plan.cluster.mode == DLEDGER:
             return Guarantee(self._copies[group.name], flush_of(settings, self.plan.cluster) == "SYNC_FLUSH")
         copies, flush = guaranteed(self.plan, settings | {"brokerRole": part.role})
-        return Guarantee(copies if part.master else 1, flush == "SYNC_FLUSH")
+        may_answer = part.master or self.elected is not None  # any replica may become master
+        return Guarantee(copies if may_answer else 1, flush == "SYNC_FLUSH")
 
     def weaken(self, group: Group, copies: int) -> None:
         """From now on SEND_OK of this group guarantees so many copies only, unless it was fewer already."""
@@ -225,6 +226,8 @@ class Stage:
         group = self.topology.group_of(node)
         if group is None:
             raise LeverError(f"{node} is no broker")
+        if self.plan.cluster.mode == CONTROLLER:
+            raise LeverError(f"{group.name} has its master from the controllers: nobody can promote {node}")
         if self.elected is not None:
             raise LeverError(f"{group.name} elects its leader; ask for a transfer to {node}")
         cluster = self.plan.cluster
@@ -295,7 +298,7 @@ class Stage:
             self.on_guarantees(self.guarantees())
 
     def _members(self) -> Members | None:
-        if self.plan.cluster.mode != DLEDGER:
+        if self.plan.cluster.mode not in (DLEDGER, CONTROLLER):
             return None
         if not isinstance(self.system, MemberCalls):
             raise LabBugError(f"the system {self.system.name} has no groups that elect")

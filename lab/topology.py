@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from string import ascii_lowercase
 
 from lab.errors import PlanError
-from lab.plan import DLEDGER, ROCKETMQ, Cluster, Plan, Setting
+from lab.plan import CONTROLLER, DLEDGER, ROCKETMQ, Cluster, Plan, Setting
 from nemesis.catalogue import kind_of
 
 NAMESRV_PORT = 9876
 BROKER_PORT = 10911
 HA_PORT = 10912
 MEMBER_PORT = 40911  # where members of a DLedger group speak to one another
+CONTROLLER_PORT = 9878  # of a controller in a name server, to brokers and to its fellows
 GROUPS_MAX = len(ascii_lowercase)
 SPARES_MAX = 4
 
@@ -128,12 +129,15 @@ def settings_of(plan: Plan, *, master: bool) -> dict[str, str]:
     """The plan's own broker keys of a node that starts as master or slave, as property text.
 
     RocketMQ 5 waits for no slave unless inSyncReplicas says so; its default stands here, since it decides the promise.
+    So do those that decide it beside a controller.
     """
     cluster = plan.cluster
-    stock: Mapping[str, Setting] = {}
+    stock: dict[str, Setting] = {}
     appointed = cluster.system == ROCKETMQ and cluster.mode != DLEDGER
     if appointed and not plan.versions.get("rocketmq", cluster.version).startswith("4."):
         stock = {"inSyncReplicas": 1}
+        if cluster.mode == CONTROLLER:
+            stock |= {"minInSyncReplicas": 1, "allAckInSyncStateSet": False}
     layers: tuple[Mapping[str, Setting], ...] = (stock, plan.broker, plan.master if master else plan.slave)
     return {key: truth(value) for layer in layers for key, value in layer.items()}
 
@@ -152,11 +156,23 @@ def copies_of(settings: Mapping[str, str]) -> int:
     return max(1, copies)
 
 
+def in_sync_copies(settings: Mapping[str, str]) -> int:
+    """Copies (master included) that the settings guarantee before SEND_OK where a controller keeps the set of replicas
+    in sync.
+
+    With allAckInSyncStateSet all of the set must have it, and sends are refused while the set is smaller than
+    minInSyncReplicas; without it inSyncReplicas of them are enough (class CommitLog.asyncPutMessage of 5.x).
+    """
+    every = settings.get("allAckInSyncStateSet", "false").lower() == "true"
+    return max(1, int(settings.get("minInSyncReplicas" if every else "inSyncReplicas", "1")))
+
+
 def guaranteed(plan: Plan, settings: Mapping[str, str]) -> tuple[int, str]:
     """Copies and flushing that SEND_OK of a master with these settings guarantees to the plan's messages."""
     if not plan.load.wait_store_msg_ok:
         return 1, "ASYNC_FLUSH"
-    return copies_of(settings), flush_of(settings, plan.cluster)
+    copies = in_sync_copies(settings) if plan.cluster.mode == CONTROLLER else copies_of(settings)
+    return copies, flush_of(settings, plan.cluster)
 
 
 def flush_of(settings: Mapping[str, str], cluster: Cluster) -> str:

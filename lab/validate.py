@@ -8,6 +8,7 @@ from lab.generator.faults import fault_schedule
 from lab.plan import (
     CLIENTS,
     CONSUMES,
+    CONTROLLER,
     DLEDGER,
     DLEDGER_SIZES,
     LEVERS,
@@ -25,7 +26,7 @@ from lab.plan import (
 from lab.planfile import nearest
 from lab.rundir import LATEST
 from lab.systems import SYSTEMS
-from lab.topology import Topology, copies_of, settings_of
+from lab.topology import Topology, copies_of, in_sync_copies, settings_of
 from lab.workloads.flaws import ClientFlaw
 from nemesis.catalogue import ELECTED_KINDS, CatalogueError, FaultSpec, parse
 from nemesis.flaws import LeverFlaw
@@ -145,17 +146,48 @@ def _elected_shape(plan: Plan) -> None:
         sizes = ", ".join(map(str, DLEDGER_SIZES))
         why = "; an even number survives no more failures than one less" if replicas % 2 == 0 else ""
         raise PlanError(f"cluster.replicas = {replicas}: a DLedger group has {sizes} replicas{why}")
+    _all_alike(plan, "a DLedger group elects its leader")
+
+
+def _all_alike(plan: Plan, why: str) -> None:
     for table, settings in (("master", plan.master), ("slave", plan.slave)):
         if settings:
             raise PlanError(
-                f"{next(iter(settings))} in [{table}]: a DLedger group elects its leader, so its nodes differ in "
-                "nothing; keys of all of them go into [broker]"
+                f"{next(iter(settings))} in [{table}]: {why}, so its nodes differ in nothing; keys of all of them go "
+                "into [broker]"
             )
+
+
+def _controlled_shape(plan: Plan) -> None:
+    cluster = plan.cluster
+    if cluster.system != ROCKETMQ:
+        raise PlanError(
+            f'cluster.mode = "{CONTROLLER}": our own nodes have no controller; their modes are {MASTER_SLAVE} and '
+            f"{DLEDGER}; for a release of Apache's: --system rocketmq --version 5.3.3"
+        )
+    if cluster.namesrvs % 2 == 0:
+        raise PlanError(
+            f"cluster.namesrvs = {cluster.namesrvs}: each name server has a controller in it, and an even number of "
+            "them survives no more failures than one less; 1, 3 or 5"
+        )
+    _all_alike(plan, "its controllers appoint the master of a group")
+    settings = settings_of(plan, master=True)
+    for key in ("inSyncReplicas", "minInSyncReplicas"):
+        if not settings.get(key, "1").isdecimal():
+            raise PlanError(f"{key} = {settings[key]!r} is not a number of copies")
+    if in_sync_copies(settings) > cluster.replicas or int(settings.get("minInSyncReplicas", "1")) > cluster.replicas:
+        raise PlanError(
+            f"a group has {cluster.replicas} replica(s), and SEND_OK would need more: no message could ever be "
+            "acknowledged; raise cluster.replicas, or lower inSyncReplicas and minInSyncReplicas"
+        )
 
 
 def _shape(plan: Plan) -> None:
     if plan.cluster.mode == DLEDGER:
         _elected_shape(plan)
+        return
+    if plan.cluster.mode == CONTROLLER:
+        _controlled_shape(plan)
         return
     master = settings_of(plan, master=True)
     role = master.get("brokerRole", "ASYNC_MASTER")
@@ -191,6 +223,8 @@ def _faults(plan: Plan, topology: Topology) -> None:
 
 
 def _possible(spec: FaultSpec, plan: Plan, topology: Topology) -> None:
+    if plan.cluster.mode == CONTROLLER:
+        _registered_members(spec)
     if spec.kind == "promote" and plan.cluster.system == ROCKETMQ and plan.cluster.promote_by == "call":
         raise PlanError('Apache\'s brokers change their role by a restart only: set cluster.promote_by = "restart"')
     asked = spec.asked.replace(":", " ").replace("/", " ").replace("+", " ").replace(",", " ").split()
@@ -216,6 +250,17 @@ def _fixed_members(spec: FaultSpec) -> None:
     if spec.kind in ("add", "remove") or (spec.kind == "destroy" and spec.permanent):
         other = "; with rejoin=yes a destroyed one starts again empty" if spec.kind == "destroy" else ""
         raise PlanError(f"{spec.text}: a release's DLedger group keeps the members of its configuration{other}")
+
+
+def _registered_members(spec: FaultSpec) -> None:
+    """Where a controller appoints masters, what takes its broker by surprise is not built."""
+    if spec.kind == "promote":
+        raise PlanError(f"{spec.text}: in mode {CONTROLLER} controllers appoint masters, nobody promotes a slave")
+    if spec.kind in (*ELECTED_KINDS, "destroy"):
+        raise PlanError(
+            f"{spec.text}: in mode {CONTROLLER} the members of a group are those that its controllers have registered "
+            "with their disks; this fault is not built there"
+        )
 
 
 def expected_faults(plan: Plan, seed: int) -> dict[str, int]:

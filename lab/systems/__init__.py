@@ -2,7 +2,7 @@
 
 from lab.cluster.hosts import Hosts
 from lab.errors import PlanError
-from lab.plan import ROCKETMQ, Plan
+from lab.plan import CONTROLLER, ROCKETMQ, Plan
 from lab.planfile import nearest
 from lab.rundir import RunDir
 from lab.systems.dledger import elects
@@ -19,9 +19,11 @@ def system_of(plan: Plan, topology: Topology, folder: RunDir, hosts: Hosts) -> S
 
         return PythonSystem(plan, topology, folder, hosts)
     if plan.cluster.system == ROCKETMQ:
+        from lab.systems.rocketmq.controlled import ControlledRocketMQ
         from lab.systems.rocketmq.groups import RocketMQGroups
         from lab.systems.rocketmq.system import RocketMQSystem
 
-        kind = RocketMQGroups if elects(plan) else RocketMQSystem
+        controlled = plan.cluster.mode == CONTROLLER
+        kind = ControlledRocketMQ if controlled else RocketMQGroups if elects(plan) else RocketMQSystem
         return kind(plan, topology, folder, hosts)
     raise PlanError(f"unknown system {plan.cluster.system!r}{nearest(plan.cluster.system, SYSTEMS)}")

@@ -20,6 +20,7 @@ from lab.systems.rocketmq.release import Release
 _CLASSES: Final[Mapping[str, tuple[str, ...]]] = {
     "broker": ("BrokerConfig", "BrokerIdentity", "MessageStoreConfig", "NettyServerConfig", "NettyClientConfig"),
     "namesrv": ("NamesrvConfig", "NettyServerConfig"),
+    "controller": ("ControllerConfig", "NamesrvConfig", "NettyServerConfig"),  # of a name server that has one in it
 }
 _SETTER: Final = re.compile(rb"set((?:[A-Z]|d[A-Z])[A-Za-z0-9]{1,80})\Z")  # setdLegerGroup is one
 _SPELLINGS: Final[Mapping[int, Mapping[str, str]]] = {
@@ -49,7 +50,7 @@ _WIDE: Final = (5, 6)  # these take two places in the pool (JVM specification 4.
 
 @functools.cache
 def keys_of(release: Release, kind: str) -> frozenset[str]:
-    """All property keys of a release's ``broker`` or ``namesrv``. Raises PlanError if its classes are not found."""
+    """All property keys of a ``broker``, ``namesrv`` or ``controller``. Raises PlanError without classes."""
     wanted = {f"{name}.class" for name in _CLASSES[kind]}
     found: set[str] = set()
     for jar in sorted(release.lib.glob("rocketmq-*.jar")):

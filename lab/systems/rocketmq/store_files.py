@@ -36,6 +36,10 @@ class StoreFiles:
         length, following = whole(data, offset)
         return LogPiece(data[:length], following, end)
 
+    def begin(self) -> int:
+        """The first offset of the commit log."""
+        return min(files_of(self.root / "commitlog"), default=0)
+
     def queues(self) -> dict[str, dict[str, int]]:
         """``topic@queue`` to its ``min`` and ``max`` offsets, of every consume queue there is."""
         found = {}

@@ -16,7 +16,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 from lab.cluster.hosts import Hosts
 from lab.cluster.supervisor import NodeSpec
 from lab.errors import PlanError, SetupError
-from lab.plan import Plan
+from lab.plan import CONTROLLER, Plan
 from lab.rundir import RunDir
 from lab.systems.dledger import elects, member_settings
 from lab.systems.python import CLUSTER, READ_TIMEOUT_S, PythonSystem
@@ -43,7 +43,7 @@ DISPATCH_POLL_S: Final = 0.1
 SCHEDULE_TOPIC: Final = "SCHEDULE_TOPIC_XXXX"
 # JVMs start slowly, and a group that elects hears nothing for up to 8 s before it votes.
 PATIENCE: Final = Patience(ask_s=2.0, start_s=120.0, resume_s=30.0, promote_s=120.0, elect_s=40.0)
-CONTROLLER: Final = ("enableControllerMode", "enableControllerInNamesrv")
+CONTROLLER_KEYS: Final = ("enableControllerMode", "enableControllerInNamesrv")
 PING_S: Final = 5.0  # one that is given up is worked off all the same, and a JVM that starts has enough to do
 ASK_S: Final = 3.0
 STATUS_S: Final = 4.0  # for all questions of a status: checkers take 5 s without a word for not having looked
@@ -70,6 +70,11 @@ def check_rocketmq(plan: Plan) -> list[str]:
     Raises PlanError, SetupError without the release.
     """
     found = release_of(plan)
+    if plan.cluster.mode == CONTROLLER:
+        from lab.systems.rocketmq.controlled import check_controlled
+
+        check_controlled(plan, found)
+        return []
     _not_by_controller(plan)
     without_effect: list[str] = []
     if elects(plan):
@@ -79,20 +84,25 @@ def check_rocketmq(plan: Plan) -> list[str]:
     for master in (True, False):
         translated(found, "broker", settings_of(plan, master=master))
     translated(found, "namesrv", {key: truth(value) for key, value in plan.namesrv.items()})
-    if plan.flaws:
-        raise PlanError("flaws are planted in our own nodes only: leave them out with system rocketmq")
+    without_flaws(plan)
     return without_effect
 
 
+def without_flaws(plan: Plan) -> None:
+    """Raise PlanError for planted flaws, which a release cannot have."""
+    if plan.flaws:
+        raise PlanError("flaws are planted in our own nodes only: leave them out with system rocketmq")
+
+
 def _not_by_controller(plan: Plan) -> None:
-    """Controller mode would choose masters behind the lab's back, which takes them for the ones that it appointed."""
+    """A controller would choose masters behind the back of the lab, which takes them for those of the plan."""
     tables = {"broker": plan.broker, "master": plan.master, "slave": plan.slave, "namesrv": plan.namesrv}
     for table, settings in tables.items():
-        for key in CONTROLLER:
+        for key in CONTROLLER_KEYS:
             if truth(settings.get(key, "false")) == "true":
                 raise PlanError(
-                    f"{key} in [{table}]: controller mode of a release is not built; masters are appointed by the plan "
-                    "(mode master-slave) or elected by DLedger (mode dledger)"
+                    f"{key} in [{table}]: in mode {plan.cluster.mode} no controller appoints masters; set "
+                    f'cluster.mode = "{CONTROLLER}", which sets this key'
                 )
 
 
@@ -108,6 +118,7 @@ class RocketMQSystem(PythonSystem):
     ready_s: float = READY_S
     patience: Patience = PATIENCE
     ask_s: float = ASK_S
+    status_s: float = STATUS_S
 
     def __init__(self, plan: Plan, topology: Topology, folder: RunDir, hosts: Hosts) -> None:
         self.release = release_of(plan)
@@ -191,12 +202,16 @@ class RocketMQSystem(PythonSystem):
             return [f"{node} did not tell its settings"]
         path = self._folder.node(node) / "effective.properties"
         path.write_text(properties_text(dict(sorted(effective.items()))), encoding="utf-8")
-        return [f"{node}: {words}" for words in differences(self._settings(node), effective)]
+        return [f"{node}: {words}" for words in differences(self._lasting(node), effective)]
+
+    def _lasting(self, node: str) -> dict[str, str]:
+        """What of the broker's file must still be so while it runs."""
+        return self._settings(node)
 
     async def status(self, node: str) -> NodeStatus | None:
         """What the broker is; None if it does not tell in time."""
         try:
-            async with asyncio.timeout(STATUS_S):
+            async with asyncio.timeout(self.status_s):
                 return await self._status(node)
         except TimeoutError:
             return None

@@ -30,7 +30,7 @@ def test_some_checkers_apply_to_every_run(name: str) -> None:
     assert verdict.valid is Validity.INVALID
 
 
-@pytest.mark.parametrize("mode", ["DLedger", "raft", "", "controller"])
+@pytest.mark.parametrize("mode", ["DLedger", "raft", "", "Controller"])
 def test_an_unknown_mode_is_never_valid(mode: str) -> None:
     events = raft_run(RaftPretend(seed=1))
     assert judge(events).valid is Validity.VALID
