@@ -1,11 +1,13 @@
-"""Builds the compiled core of the checkers where a C compiler is found; without one everything works, slower."""
+"""Builds the compiled parts of the checkers where a C compiler is found; without one everything works, slower."""
 
 import sys
 
 from setuptools import Extension, setup
 
 CORE = "checkers/linearizability/core"
+LINES = "checkers/linearizability/formats"
 PARTS = ("module", "order", "linear", "state", "opening", "moves", "breadth", "search")
+MACROS = [("Py_LIMITED_API", "0x030B0000"), ("_GNU_SOURCE", None)]
 FLAGS = ["-std=c11", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra"]
 
 setup(
@@ -14,11 +16,19 @@ setup(
             "checkers.linearizability._core",
             sources=[f"{CORE}/{name}.c" for name in PARTS],
             depends=[f"{CORE}/core.h", f"{CORE}/search.h"],
-            define_macros=[("Py_LIMITED_API", "0x030B0000"), ("_GNU_SOURCE", None)],
+            define_macros=MACROS,
             extra_compile_args=[] if sys.platform == "win32" else FLAGS,
             py_limited_api=True,
             optional=True,
-        )
+        ),
+        Extension(
+            "checkers.linearizability.formats._lines",
+            sources=[f"{LINES}/lines.c"],
+            define_macros=MACROS,
+            extra_compile_args=[] if sys.platform == "win32" else FLAGS,
+            py_limited_api=True,
+            optional=True,
+        ),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -22,7 +22,7 @@ from checkers.linearizability.encoding import ENCODERS
 from checkers.linearizability.formats.read import read_operations
 from checkers.linearizability.operations import Operations
 from lab.bench.figures import Figure, table, write
-from lab.checker_bench import generate
+from lab.checker_bench import generate, knossos
 from lab.checker_bench.history_file import write_history
 from lab.checker_bench.own_model import CasRegister
 from lab.checker_bench.porcupine import Porcupine, Times, plain
@@ -31,7 +31,7 @@ GOLDEN = Path(__file__).parents[2] / "tests" / "golden" / "linearizability"
 FASTLIN = {100_000: 0.038, 1_000_000: 0.544}
 """Seconds of FastLin for complete queue histories of five clients, encoding included, as recorded on two cores."""
 RECORDED = {"etcd": 0.321, "register 100k c5 0%": 1.34, "register 100k c5 5%": 6.37, "register 10k c20 0%": 2.0,
-            "register 10k c20 1%": 5.35, "log 100k": 0.73}  # fmt: skip
+            "register 10k c20 1%": 5.35, "log 100k": 0.73, "Knossos": 0.00875}  # fmt: skip
 """Seconds of Porcupine as recorded, for machines without Go."""
 
 
@@ -123,6 +123,31 @@ def etcd(bench: Bench) -> None:
     objects = [list(read_operations(path, "cas-register").operations) for path in paths]
     own = sum(timed(lambda ops=ops: decide(CasRegister(), ops), 5)[0] for ops in objects)  # type: ignore[misc]
     bench.seconds("14 etcd, a user's Python model", own, 0.025 * len(raw) / 102, f"{says}, from objects")
+
+
+def registers_of_knossos(bench: Bench, folder: Path | None) -> None:
+    """Goal 2: the cas-registers that Knossos keeps, each as its folder says."""
+    found = knossos.histories(folder)
+    if isinstance(found, str):
+        print(f"without goal 2, Knossos' histories: {found}", file=sys.stderr)  # noqa: T201
+        return
+    ours = 0.0
+    for name, verdict, ops in found:
+        least, _, decision = timed(lambda ops=ops: decide("cas-register", ops), 20)  # type: ignore[misc]
+        if decision.verdict != verdict:
+            raise SystemExit(f"{name}: we say {decision.verdict}, Knossos {verdict}")
+        ours += least
+    others = bench.peer.check("register", [plain(ops) for _, _, ops in found], repeat=20) if bench.peer else None
+    for (name, _, ops), other in zip(found, others or (), strict=False):
+        same(name, decide("cas-register", ops), other)
+    theirs = sum(other.least for other in others) if others else None
+    says = f"{len(found)} histories, {sum(len(ops) for _, _, ops in found)} operations, all as labelled"
+    bench.ratio("2 Knossos, one call each", 4, ours, theirs, RECORDED["Knossos"], says)
+    joined = _joined([ops for _, _, ops in found])
+    together, _, verdicts = timed(lambda: decide_registers(*joined), 100)
+    if [one.word for one in verdicts] != [verdict for _, verdict, _ in found]:
+        raise SystemExit("the batch of Knossos' histories has other verdicts than one call each")
+    bench.ratio("2 Knossos, one batch", 10, together, theirs, RECORDED["Knossos"], says)
 
 
 def _raw(ops: Operations) -> Operations:
@@ -330,7 +355,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="without Porcupine's slow runs and ten million operations")
     parser.add_argument(
-        "--only", default="", help="comma separated: etcd, kv, registers, seeds, linear, memory, file, startup"
+        "--only", default="", help="comma separated: etcd, knossos, kv, registers, seeds, linear, memory, file, startup"
+    )
+    parser.add_argument(
+        "--knossos", type=Path, metavar="FOLDER", help="a checkout of Knossos, where its release is out of reach"
     )
     options = parser.parse_args()
     if core is None:
@@ -341,6 +369,7 @@ def main() -> None:
     bench = Bench(None if isinstance(peer, str) else peer)
     parts: dict[str, Callable[[], None]] = {
         "etcd": lambda: etcd(bench),
+        "knossos": lambda: registers_of_knossos(bench, options.knossos),
         "kv": lambda: kv(bench),
         "registers": lambda: registers(bench, options.quick),
         "seeds": lambda: seeds(bench),

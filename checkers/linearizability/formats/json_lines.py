@@ -1,7 +1,7 @@
 """The JSON-lines format: one event an object, one object a line, `index` counting the lines from 0.
 
-Read a block of lines at a time into typed structures, never a dict an event: two million lines take seconds. What a
-block as a whole refuses is looked for line by line, so that a message can name the line.
+Read a block of lines at a time: what is regular straight into columns, anything else into typed structures, never a
+dict an event. What a block as a whole refuses is looked for line by line, so that a message can name the line.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from checkers.linearizability.formats.recording import NEMESIS, NUMBER_MAX, TYPE_NUMBER, Block, Recorder, Recording
+from checkers.linearizability.formats.scan import SCAN, Scan
 from checkers.linearizability.formats.source import FormatError, Source, not_utf8
 
 
@@ -42,16 +43,22 @@ FIELDS: Final = tuple(field.name for field in msgspec.structs.fields(Line))
 Decoded = TypeVar("Decoded")
 
 
-def read(source: Source, *, unknown_fields: bool = False) -> Recording:
+def read(source: Source, *, unknown_fields: bool = False, scan: Scan | None = SCAN) -> Recording:
     """Read a history. `unknown_fields` ignores members that the format does not have instead of refusing them.
 
-    Raises `FormatError` at the first line that is damaged or out of order.
+    `scan` takes the regular blocks; without one the decoder takes all, with the same result. Raises `FormatError` at
+    the first line that is damaged or out of order.
     """
     kind = OpenLine if unknown_fields else Line
     decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(kind)
     recorder = Recorder(source)
-    for lines, numbers in decoded(source, decoder):
-        recorder.take(_block(source, recorder, lines, numbers))
+    for first, count, block in source.blocks():
+        scanned = scan(block, recorder.events, unknown_fields) if scan is not None else None
+        if scanned is not None and scanned.events == count:
+            recorder.take_scanned(scanned, first)
+        else:
+            lines, numbers = _decoded(source, first, count, block, decoder)
+            recorder.take(_block(source, recorder, lines, numbers))
     return recorder.recording()
 
 
@@ -60,13 +67,17 @@ def decoded(
 ) -> Iterator[tuple[list[Decoded], range | list[int]]]:
     """Yield the lines of the file, decoded, with their numbers. Raises `FormatError` at the first that is damaged."""
     for first, count, block in source.blocks():
-        try:
-            lines = decoder.decode_lines(block)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            lines = []
-        yield (
-            (lines, range(first, first + count)) if len(lines) == count else _one_by_one(source, first, block, decoder)
-        )
+        yield _decoded(source, first, count, block, decoder)
+
+
+def _decoded(
+    source: Source, first: int, count: int, block: bytes, decoder: msgspec.json.Decoder[Decoded]
+) -> tuple[list[Decoded], range | list[int]]:
+    try:
+        lines = decoder.decode_lines(block)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        lines = []
+    return (lines, range(first, first + count)) if len(lines) == count else _one_by_one(source, first, block, decoder)
 
 
 def _one_by_one(

@@ -13,6 +13,7 @@ from typing import Any, Final, overload
 import msgspec
 import numpy as np
 
+from checkers.linearizability.formats.scan import Scanned
 from checkers.linearizability.formats.source import FormatError, Source
 from checkers.linearizability.formats.values import Values
 from checkers.linearizability.operations import Byte, Int, Operation
@@ -120,14 +121,7 @@ class Recorder:
 
     def take(self, block: Block) -> None:
         """Add the events of a block."""
-        numbers = self._numbers
-        for name in sorted(set(block.functions).difference(numbers)):
-            if len(numbers) == FUNCTIONS_MAX:
-                line = block.lines[block.functions.index(name)]
-                raise self.source.error(
-                    line, f"{name!r} is the {FUNCTIONS_MAX + 1}th name of an operation: no model has so many"
-                )
-            numbers[name] = len(numbers)
+        numbers = self._number(set(block.functions), lambda name: block.lines[block.functions.index(name)])
         self._errors.update(len(self._values) + place for place in block.errors)
         self._values.add(block.values)
         self._parts.append(
@@ -139,6 +133,31 @@ class Recorder:
                 self._whole(block, block.times, "time"),
             )
         )
+
+    def take_scanned(self, block: Scanned, first: int) -> None:
+        """Add the events of a block that begins at line `first`."""
+
+        def where(name: str) -> int:
+            return first + int(block.place[block.function == block.names.index(name)][0])
+
+        numbers = self._number(set(block.names), where)
+        number = np.array([numbers[name] for name in block.names], dtype=np.uint8)
+        self.events += block.events
+        self.clock = self.clock or block.clock
+        self._errors.update(len(self._values) + place for place in block.errors)
+        self._values.extend(len(block.place), block.first, block.second, block.nothing)
+        self._parts.append((first + block.place, block.process, block.type, number[block.function], block.time))
+
+    def _number(self, names: set[str], where: Callable[[str], int]) -> dict[str, int]:
+        """Return the numbers of all names, after those of a block have got theirs; `where` tells the line of a name."""
+        numbers = self._numbers
+        for name in sorted(names.difference(numbers)):
+            if len(numbers) == FUNCTIONS_MAX:
+                raise self.source.error(
+                    where(name), f"{name!r} is the {FUNCTIONS_MAX + 1}th name of an operation: no model has so many"
+                )
+            numbers[name] = len(numbers)
+        return numbers
 
     def _whole(self, block: Block, numbers: Sequence[int], what: str) -> Int:
         try:

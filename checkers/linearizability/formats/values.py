@@ -10,13 +10,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from checkers.linearizability.operations import NULL, Int
 
 _NONE = type(None)
+
+Cells: TypeAlias = "Int | list[str | None]"
+"""A column of a block: whole numbers, `NULL` where there is none, or strings."""
 
 
 def _numbering() -> dict[str | None, int]:
@@ -46,6 +49,19 @@ class Column:
             self._plain = self.tolist()
             self._parts, self.kind = [], "plain"
         self._plain.extend(values)
+
+    def extend(self, cells: Cells) -> None:
+        """Append cells."""
+        if isinstance(cells, list):
+            self.add(cells, {str})
+        else:
+            some = bool((cells != NULL).any())
+            if self.kind == "plain" or (self.kind == "texts" and some):
+                self.add([None if number == NULL else number for number in cells.tolist()])
+            else:
+                self.kind = self.kind or ("numbers" if some else "")
+                self._parts.append(cells)
+                self._ids = self._listed = None
 
     def _encoded(self, kind: str, values: Sequence[Any]) -> bool:
         try:
@@ -123,6 +139,23 @@ class Values:
                 self.first, self.second = Column(), Column()
             self.one.add(values, kinds)
         self.count += len(values)
+
+    def extend(self, rows: int, first: Cells, second: Cells | None, nothing: Sequence[int]) -> None:
+        """Append a block of values as cells, in pairs where there is a `second`; the places in `nothing` are None."""
+        pairs = second is not None or (self.pairs and len(nothing) == rows)
+        if pairs and (self.pairs or not self.count):
+            self.pairs = True
+            self.nothing.update(self.count + place for place in nothing)
+            self.first.extend(first)
+            self.second.extend(first if second is None else second)
+            self.count += rows
+        elif not pairs and not self.pairs:
+            self.one.extend(first)
+            self.count += rows
+        else:
+            block = Values()
+            block.extend(rows, first, second, nothing)
+            self.add(block.tolist())
 
     def _paired(self, values: Sequence[Any], kinds: set[type]) -> bool:
         if not kinds <= {list, _NONE}:
