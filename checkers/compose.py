@@ -169,8 +169,9 @@ def judge(
 
     `history` is a file, events in memory or a loaded history; `dumps_dir` the folder that the names of its replica
     dumps are relative to (for a file: its own folder by default). `only` names the checkers to run, `without` those to
-    leave out of what would run; leaving out a required one makes the verdict at most unknown. Raises `HistoryError` for a file that is no history at all,
-    `KeyError` for a checker that does not exist, and `OSError` if a file cannot be opened.
+    leave out of what would run; leaving out a required one makes the verdict at most unknown. Raises `HistoryError`
+    for a file that is no history at all, `KeyError` for a checker that does not exist, and `OSError` if a file cannot
+    be opened.
     """
     known = [checker.name for checker in CHECKERS]
     for name in (*(only or ()), *without):
