@@ -153,10 +153,12 @@ def queue_logs(history: History, windows: tuple[Window, ...], drain: Drain) -> Q
 
     final = drain.final[entries.read]
     entry_queue = reads.queue[entries.read].astype(np.int64)
-    drained = marked(entries.value[final & ~alias[entry_queue]])  # a second copy is not the message
     promised = marked(sends.value[promised_send])
     sender = np.full(values, -1, dtype=np.int32)
     sender[sends.value[::-1]] = np.arange(len(sends), dtype=np.int32)[::-1]
+    home = np.full(values + 1, -1, dtype=np.int64)  # by value, the queue it was sent to; a copy elsewhere is another
+    home[sends.value[::-1]] = np.where(sends.queue >= 0, sends.queue, sends.asked)[::-1]
+    drained = marked(entries.value[final & (~alias[entry_queue] | (entry_queue == home[entries.value]))])
 
     of_entry = np.flatnonzero((entries.offset >= 0) & ~alias[entry_queue] if len(entries) else np.zeros(0, bool))
     of_send = np.flatnonzero((sends.offset >= 0) & (sends.queue >= 0) & (sends.type == OK))

@@ -1,7 +1,7 @@
 """Lies told one at a time about a legal run: each must be seen, by the checkers that are there for it.
 
-The run is that of `raft.py` (a node killed, cut off or stopped under load) with the dumps of its three replicas; told truly it
-is valid. A lie changes a copy of its events or of its dumps, at a place drawn with a seed.
+The run is that of `raft.py` (a node killed, cut off or stopped under load) with the dumps of its three replicas; told
+truly it is valid. A lie changes a copy of its events or of its dumps, at a place drawn with a seed.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _run(seed: int) -> Told:
                 "epochs": copy.deepcopy(table), "complete": True}  # fmt: skip
         events.append(Event(0, last.time, "lab", "info", "dump", dump))
     events.append(last)
-    return Told(events, {node: lines for node in THREE})
+    return Told(events, dict.fromkeys(THREE, lines))
 
 
 def told(seed: int) -> Told:
@@ -360,7 +360,7 @@ def sentinel_from_before_the_end_of_the_load(run: Told) -> None:
 
 def drain_before_its_sentinel(run: Told) -> None:
     """Readers were asked before the sentinel was answered, and answered after it."""
-    asked = [event for event in run.of("drain", "invoke")]
+    asked = run.of("drain", "invoke")
     run.keep(lambda event: event not in asked)
     place = next(number for number, event in enumerate(run.events) if event.sentinel)
     for event in asked:
@@ -387,7 +387,8 @@ def node_that_ended_by_itself(run: Told) -> None:
 
 
 LIES: list[tuple[Callable[[Told], None], Validity, dict[str, set[str]]]] = [
-    (lost_everywhere, Validity.INVALID, {"C1": {"lost"}, "C6": {"lost-write"}, "C7": {"under-replicated"}, "C10": {"lost-promised"}}),
+    (lost_everywhere, Validity.INVALID,
+     {"C1": {"lost"}, "C6": {"lost-write"}, "C7": {"under-replicated"}, "C10": {"lost-promised"}}),
     (lost_from_reads, Validity.INVALID, {"C1": {"lost"}, "C7": {"stranded"}}),
     (lost_after_it_was_read, Validity.INVALID, {"C1": {"vanished"}, "C12": {"vanished-read"}}),
     (lost_from_one_drain, Validity.INVALID, {"C1": {"unstable-drain"}}),
