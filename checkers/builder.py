@@ -166,6 +166,8 @@ class HistoryBuilder:
             try:
                 if f == "send" or f == "append":
                     value = asked[1].value
+                    if event.value is not None and event.value != value:
+                        self._breach(RULE_PAIRED, index, f"event {index} completes another value than {value!r}")
                     if value.__class__ is str:
                         self._send_row(event, index, kind, asked, value, event.offset, 0)
                     else:

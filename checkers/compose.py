@@ -167,17 +167,19 @@ def judge(
     dumps_dir: Path | str | None = None,
     only: Sequence[str] | None = None,
     *,
+    without: Sequence[str] = (),
     budget: Budget = Budget(),
 ) -> Verdict:
     """Judge a run.
 
     `history` is a file, events in memory or a loaded history; `dumps_dir` the folder that the names of its replica
-    dumps are relative to (for a file: its own folder by default). `only` names the checkers to run; leaving out a
-    required one makes the verdict at most unknown. Raises `HistoryError` for a file that is no history at all,
-    `KeyError` for a checker that does not exist, and `OSError` if a file cannot be opened.
+    dumps are relative to (for a file: its own folder by default). `only` names the checkers to run, `without` those to
+    leave out of what would run; leaving out a required one makes the verdict at most unknown. Raises `HistoryError`
+    for a file that is no history at all, `KeyError` for a checker that does not exist, and `OSError` if a file cannot
+    be opened.
     """
     known = [checker.name for checker in CHECKERS]
-    for name in only or ():
+    for name in (*(only or ()), *without):
         if name not in known:
             raise KeyError(f"there is no checker {name}; there are {', '.join(known)}")
     if isinstance(history, (str, Path)):
@@ -195,6 +197,7 @@ def judge(
         for checker in CHECKERS
         if (_applies(checker, facts) or checker.name in required if only is None else checker.name in only)
         and (checker.name in ALWAYS or checker.name not in history.meta.not_applicable)
+        and checker.name not in without
     ]
     records = tuple(run_checker(checker, facts, budget) for checker in wanted)
     return compose(facts, records)

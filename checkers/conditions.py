@@ -14,6 +14,7 @@ from typing import Final
 
 from checkers.columns import NEVER
 from checkers.facts import Facts
+from checkers.observations import Status
 from checkers.windows import NETWORK, ROLE_CHANGES, Window
 
 DOWN: Final = frozenset({"kill", "destroy", "remove", "pause", "power", "powerloss", "crash", "restart"})
@@ -60,6 +61,26 @@ def surely_down(facts: Facts, node: str) -> list[Span]:
         ]  # fmt: skip
         spans.append((window.a2, min([window.h1, *ends, *seen])))
     return merge_spans(spans)
+
+
+def answers_while_down(facts: Facts, window: Window) -> list[Status]:
+    """Return answers that a kill or a pause rules out: asked after it was done and answered before any healing, by the
+    life of the node that it had struck."""
+    if window.family not in ("kill", "pause"):
+        return []
+    found: list[Status] = []
+    for node in window.targets:
+        told = [one for one in (*facts.observed.statuses, *facts.observed.appointed) if one.node == node]
+        heals = [w.h1 for w in facts.windows if w.heal_seen and node in w.targets and w.h1 >= window.a2]
+        until = min([window.h1, *heals])
+        struck = [one for one in told if one.answered and one.time <= window.a1 and one.incarnation is not None]
+        if struck:
+            life = max(struck, key=lambda one: one.time).incarnation
+            found += [
+                one for one in told
+                if one.answered and one.incarnation == life and window.a2 < one.asked and one.time < until
+            ]  # fmt: skip
+    return found
 
 
 def surely_apart(facts: Facts, one: str, other: str) -> list[Span]:

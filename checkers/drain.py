@@ -118,8 +118,8 @@ def unhealed(windows: Sequence[Window], excluded: frozenset[str]) -> list[Window
     ]
 
 
-def judge_drain(history: History, windows: Sequence[Window]) -> Drain:
-    """Work out which queues are decidable, and what their drains read."""
+def judge_drain(history: History, windows: Sequence[Window], load_end: int = 0) -> Drain:
+    """Work out which queues are decidable, and what their drains read. `load_end` is when the load ended."""
     steps = read_steps(history)
     excluded = excluded_nodes(history)
     run_wide: list[str] = []
@@ -131,6 +131,12 @@ def judge_drain(history: History, windows: Sequence[Window]) -> Drain:
     if stray := sorted(excluded - destroyed):
         run_wide.append(f"D3: {', '.join(stray)} left out, though no fault of the plan destroyed it")
 
+    # A sentinel shows nothing of what was broken, healed or sent after it.
+    before = [(load_end, "the load had ended")]
+    before += [
+        (window.h2 if window.heal_seen else window.a2, f"{window.kind} ({window.id}) was over") for window in windows
+    ]
+    changed, what = max(before)
     reads, entries, sends = history.reads, history.entries, history.sends
     promised = (sends.type == OK) & (sends.sentinel == 1) & promises(history)
     turn = (reads.round.astype(np.int64) + 1) // 2
@@ -158,7 +164,10 @@ def judge_drain(history: History, windows: Sequence[Window]) -> Drain:
         placed = np.flatnonzero(promised & (sends.queue == queue))
         if not len(placed):
             reasons.append("D5: no sentinel of this queue was answered SEND_OK")
+        elif history.time_of(int(sends.invoked[placed[-1]])) < changed:
+            reasons.append(f"D5: the sentinel was sent before {what}")
         last_mark = int(sends.value[placed[-1]]) if len(placed) else -2
+        placed_at = int(sends.end[placed[-1]]) if len(placed) else -1
         rows = drains[reads.queue[drains] == queue]
         chunks = [np.arange(reads.start[row], reads.stop[row]) for row in rows]
         kept[queue] = np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.int64)
@@ -173,6 +182,8 @@ def judge_drain(history: History, windows: Sequence[Window]) -> Drain:
                 reasons.append(f"D6: drain {number} did not run to its end")
             elif not len(hits):
                 reasons.append(f"D6: drain {number} never saw the sentinel")
+            elif int(reads.begin[whole].max()) < placed_at:
+                reasons.append(f"D6: drain {number} had begun before the sentinel was answered")
             else:
                 sentinel[queue] = max(int(sentinel[queue]), int(entries.offset[hits].max()))
                 pairs = entries.offset[seen] * (len(history.values) + 1) + entries.value[seen] + 1

@@ -24,6 +24,9 @@ LAB: Final = "lab"
 SEND_OK: Final = "SEND_OK"
 """The only send status that is a promise."""
 
+WEAK_STATUSES: Final = ("FLUSH_DISK_TIMEOUT", "FLUSH_SLAVE_TIMEOUT", "SLAVE_NOT_AVAILABLE")
+"""The other statuses of a stored message (RocketMQ SendStatus); they promise nothing."""
+
 EventType = Literal["invoke", "ok", "fail", "info"]
 
 PROCESS_MAX: Final = (1 << 31) - 1

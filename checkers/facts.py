@@ -147,7 +147,7 @@ def gather(history: History, dumps: Path | None = None) -> Facts:
     """Work out the facts of a history; `dumps` is the folder its dump files are in."""
     span = phases(history)
     faults = windows(history, span)
-    drain = judge_drain(history, faults)
+    drain = judge_drain(history, faults, span.load_end if "load-end" in span.seen else 0)
     logs = queue_logs(history, faults, drain)
     replicas = load_replicas(history, dumps)
     promised = promises(history)

@@ -1,9 +1,13 @@
-"""C19: did every fault happen, and was every one undone? What probes did not confirm makes a run unknown."""
+"""C19: did every fault happen, and was every one undone?
+
+What probes did not confirm makes a run unknown, and so does a proof that the rest of the history contradicts.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
+from checkers.conditions import answers_while_down
 from checkers.explain import seconds
 from checkers.facts import Facts
 from checkers.verdict import Anomaly, Findings, Record, Severity
@@ -34,6 +38,7 @@ def check_fault_proof(facts: Facts) -> Record:
                 proven[word] = proven.get(word, 0) + 1
         else:
             _unproven(findings, window, "unproven-injection", "injection", window.injected, window.a1)
+        _contradicted(facts, findings, window)
         gone = window.targets and set(window.targets) <= facts.drain.excluded
         if window.healed.holds or (gone and window.healed is Proof.MISSING):
             continue
@@ -44,6 +49,7 @@ def check_fault_proof(facts: Facts) -> Record:
             )
             continue
         _unproven(findings, window, "unproven-heal", "healing", window.healed, window.h1)
+    _orphans(facts, findings)
     for kind, wanted in sorted(facts.history.meta.expected_faults.items()):
         if proven.get(kind, 0) < wanted:
             text = f"the plan asked for {wanted} × {kind}, proven are {proven.get(kind, 0)}"
@@ -59,3 +65,32 @@ def check_fault_proof(facts: Facts) -> Record:
 def _unproven(findings: Findings, window: Window, kind: str, what: str, proof: Proof, at: int) -> None:
     text = f"the {what} of {window.kind} ({window.id}) at {seconds(at)} is not proven: {_WORDS[proof]}"
     findings.found(Anomaly(kind, Severity.UNDECIDED, text, ops=window.ops, core=window.ops, fault=window.id))
+
+
+def _contradicted(facts: Facts, findings: Findings, window: Window) -> None:
+    """A node that was killed or stands still answers nobody; what answers shows that the fault had no effect."""
+    if not window.injected.holds or not (answers := answers_while_down(facts, window)):
+        return
+    first = min(answers, key=lambda one: one.asked)
+    text = (
+        f"{window.title} ({window.id}) counts as proven from {seconds(window.a2)} on, but {first.node} answered a "
+        f"question that was asked at {seconds(first.asked)}, without having been started anew"
+    )
+    ops = tuple(sorted({*window.ops, first.index}))
+    findings.found(Anomaly("no-effect", Severity.UNDECIDED, text, ops=ops, core=ops, fault=window.id))
+
+
+def _orphans(facts: Facts, findings: Findings) -> None:
+    """What was healed had been injected; a history that does not tell when has lost a part of what was done."""
+    injected: set[str] = set()
+    for event in facts.history.nemesis:
+        value = event.value if isinstance(event.value, dict) else {}
+        name = str(value.get("id", event.f))
+        if str(value.get("action", "inject")) != "heal":
+            injected.add(name)
+        elif name not in injected:
+            injected.add(name)  # told once
+            text = f"{event.f} ({name}) was healed at {seconds(event.time)}, and nothing tells when it had begun"
+            findings.found(
+                Anomaly("unknown-injection", Severity.UNDECIDED, text, ops=(event.index,), core=(event.index,))
+            )

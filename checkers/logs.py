@@ -108,12 +108,16 @@ def _rewound(history: History, windows: tuple[Window, ...], promised: Mask) -> M
 
 
 def _quorum_lost(history: History, windows: tuple[Window, ...], name: str) -> bool:
-    """Tell whether so many replicas of a Raft group lost their disks that a quorum without them may know nothing."""
+    """Tell whether so many replicas of a Raft group lost their disks that a quorum without them may know nothing.
+
+    A member that is removed takes nothing committed with it (Raft, section 6).
+    """
     group = history.meta.groups[name]
     struck: set[str] = set()
     for window in windows:
         power = window.family in ("power", "powerloss")
-        if window.family in STORE_LOSS and not (power and group.flush == "SYNC_FLUSH"):
+        lossless = window.family == "remove" or (power and group.flush == "SYNC_FLUSH")
+        if window.family in STORE_LOSS and not lossless:
             struck.update(set(window.targets or group.electors) & set(group.electors))
     return bool(struck) and group.votes - len(struck) + group.votes <= len(group.electors)
 
@@ -149,10 +153,12 @@ def queue_logs(history: History, windows: tuple[Window, ...], drain: Drain) -> Q
 
     final = drain.final[entries.read]
     entry_queue = reads.queue[entries.read].astype(np.int64)
-    drained = marked(entries.value[final])
     promised = marked(sends.value[promised_send])
     sender = np.full(values, -1, dtype=np.int32)
     sender[sends.value[::-1]] = np.arange(len(sends), dtype=np.int32)[::-1]
+    home = np.full(values + 1, -1, dtype=np.int64)  # by value, the queue it was sent to; a copy elsewhere is another
+    home[sends.value[::-1]] = np.where(sends.queue >= 0, sends.queue, sends.asked)[::-1]
+    drained = marked(entries.value[final & (~alias[entry_queue] | (entry_queue == home[entries.value]))])
 
     of_entry = np.flatnonzero((entries.offset >= 0) & ~alias[entry_queue] if len(entries) else np.zeros(0, bool))
     of_send = np.flatnonzero((sends.offset >= 0) & (sends.queue >= 0) & (sends.type == OK))

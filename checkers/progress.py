@@ -206,8 +206,8 @@ def _of_group(facts: Facts, group: str, queue: Int) -> Any:
 
 
 def _deliveries(facts: Facts, group: str) -> tuple[bool, Int, Int, Int]:
-    """Return whether anybody reads from a group during the load, when new messages of it were delivered, and for each
-    of its promised messages when it was acknowledged and first delivered."""
+    """Return whether anybody reads from a group during the load, or should; when new messages of it were delivered, and
+    for each of its promised messages when it was acknowledged and first delivered."""
     history, time = facts.history, facts.history.events.time
     reads, entries, sends = history.reads, history.entries, history.sends
     ordinary = (reads.kind == POLL) | (reads.kind == READ) | (reads.kind == HANDLE)
@@ -217,7 +217,9 @@ def _deliveries(facts: Facts, group: str) -> tuple[bool, Int, Int, Int]:
     np.minimum.at(first, entries.value[usable], time[reads.returned[entries.read[usable]]])
     rows = np.flatnonzero(facts.promised & _of_group(facts, group, facts.send_queue) & (sends.sentinel == 0))
     delivered = np.unique(first[first < NEVER])
-    return bool(ordinary.any()), delivered, time[sends.returned[rows]], first[sends.value[rows]]
+    # Who should read and has not been given anything since the beginning is waiting as well.
+    readers = bool(ordinary.any()) or bool(history.meta.consumer_groups)
+    return readers, delivered, time[sends.returned[rows]], first[sends.value[rows]]
 
 
 def _report(facts: Facts, stall: Stall, findings: Findings) -> None:

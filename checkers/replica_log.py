@@ -18,6 +18,7 @@ from checkers.dumps import Dump
 from checkers.explain import some, value_name
 from checkers.facts import Facts
 from checkers.observations import Status
+from checkers.served_log import report_misplaced
 from checkers.verdict import KEPT_PER_TYPE, Anomaly, Findings, Record, Severity
 from checkers.windows import STORE_LOSS, STORE_REMOVERS
 
@@ -50,6 +51,7 @@ def check_replica_log(facts: Facts) -> Record:
             _superseded(facts, dump, findings)
     _copies(facts, findings)
     _stranded(facts, findings)
+    report_misplaced(facts, findings)
     if not groups:
         findings.doubt("no group and no dump is known, so no replica log was compared")
     else:
@@ -142,6 +144,8 @@ def _index(facts: Facts, dump: Dump, who: str, findings: Findings) -> None:
     """
     committed = dump.commit if dump.commit is not None else -1
     eager = facts.history.meta.mode != "dledger"
+    if silent := int(np.count_nonzero((dump.indexed < 0) & (dump.queue >= 0))):
+        findings.doubt(f"{who}: {silent} records do not tell whether their queue's index points to them")
     unindexed = np.flatnonzero((dump.indexed == 0) & (dump.queue >= 0))
     for row in unindexed[:KEPT_PER_TYPE].tolist():
         sure = int(dump.offset[row]) < committed or (eager and _ready(facts, dump.group))
@@ -379,7 +383,8 @@ def _superseded(facts: Facts, dump: Dump, findings: Findings) -> None:
     """
     if dump.problem is not None or facts.history.meta.mode != "dledger":
         return
-    lost_disk = [w for w in facts.windows if w.family in STORE_LOSS and w.touches(_nodes(facts, dump.group))]
+    near = [window for window in facts.windows if window.touches(_nodes(facts, dump.group))]
+    lost_disk = [window for window in near if window.family in STORE_LOSS and window.family != "remove"]
     since = max((window.a2 for window in lost_disk), default=-1)
     furthest: dict[int, Status] = {}
     for status in facts.observed.statuses:
@@ -410,29 +415,33 @@ def _nodes(facts: Facts, group: str) -> tuple[str, ...]:
 
 
 def _copies(facts: Facts, findings: Findings) -> None:
-    """Every value acknowledged as replicated is on as many replicas as that promises."""
+    """Every promised value is on as many replicas as its level promises, and on one at the very least."""
     history = facts.history
     sends = history.sends
     raft = history.meta.mode == "dledger"  # there every SEND_OK says so, whatever it was recorded as
-    if "replicated" not in history.acks and not raft:
-        return
-    level = list(history.acks).index("replicated") if "replicated" in history.acks else -2
+    levels = list(history.acks)
+    level = levels.index("replicated") if "replicated" in levels else -2
+    reported = np.zeros(len(sends), dtype=bool)  # C1 tells of these already
+    reported[np.concatenate([facts.lost.lost, facts.lost.vanished])] = True
     for group, dumps in facts.replicas.final.items():
         meta = history.meta.groups.get(group)
         if meta is None:
             continue
         copies = max(meta.copies, meta.votes) if raft else meta.copies
-        wanted = min(copies, len(dumps))  # what a destroyed node held is gone with it
-        mine = facts.promised & ((sends.ack == level) | raft)
+        # An answer that does not tell its level has what its group guarantees.
+        strong = (sends.ack == level) | ((sends.ack < 0) & (meta.copies >= 2)) | raft
+        # What a destroyed node held is gone with it.
+        wanted = np.minimum(np.where(strong, copies, 1), len(dumps))
+        mine = facts.promised & (strong | ~reported)
         in_group = np.array([facts.group_of(int(queue)) == group for queue in range(len(history.queues))], dtype=bool)
         mine &= (facts.send_queue >= 0) & in_group[facts.send_queue]
         rows = np.flatnonzero(mine)
         copies_of = facts.replicas.holders(group, len(history.values))
         held = copies_of[sends.value[rows]]
-        short = rows[held < wanted]
+        short = rows[held < wanted[rows]]
         if not len(short):
             continue
-        whole = all(dump.problem is None for dump in dumps)
+        whole = all(dump.problem is None for dump in dumps) and not all(dump.begin > 0 for dump in dumps)
         severity = Severity.VIOLATION if whole and _ready(facts, group) else Severity.UNDECIDED
         for row in short[:KEPT_PER_TYPE].tolist():
             value = int(sends.value[row])
@@ -442,8 +451,8 @@ def _copies(facts: Facts, findings: Findings) -> None:
                 Anomaly(
                     "under-replicated",
                     severity,
-                    f"{value_name(history, value)} was acknowledged as on {wanted} replicas of {group} and is on "
-                    f"{number}",
+                    f"{value_name(history, value)} was acknowledged as on {int(wanted[row])} replica(s) of {group} and "
+                    f"is on {number}",
                     scope=group,
                     values=(value_name(history, value),),
                     ops=ops,

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from checkers.columns import FAIL, INFO, OK, Int
-from checkers.explain import send_story, value_name
+from checkers.explain import send_story, some, value_name
 from checkers.facts import Facts
 from checkers.logs import first_seen
 from checkers.loss import attribute
@@ -154,6 +154,7 @@ def _strangers(facts: Facts, findings: Findings) -> None:
             )
         )
     findings.more("unexpected", Severity.VIOLATION, len(unexpected) - KEPT_PER_TYPE)
+    _unreadable(facts, findings)
     if not len(sends):
         return
     failed = np.flatnonzero((sends.type == FAIL) & logs.seen[sends.value])
@@ -163,6 +164,18 @@ def _strangers(facts: Facts, findings: Findings) -> None:
     )  # fmt: skip
     recovered = np.flatnonzero((sends.type == INFO) & logs.seen[sends.value])
     findings.more("recovered", Severity.NOTE, len(recovered))
+
+
+def _unreadable(facts: Facts, findings: Findings) -> None:
+    """Bodies that no reader could read: nobody sent them, whatever was sent in their place."""
+    logs = facts.logs
+    rows = np.flatnonzero(logs.observed & (logs.value < 0))
+    for row in rows[:KEPT_PER_TYPE].tolist():
+        name, offset = facts.queue_name(int(logs.queue[row])), int(logs.offset[row])
+        ops = shown_by(facts, row)
+        text = f"{name} delivered an unreadable body at offset {offset}, which nobody ever sent"
+        findings.found(Anomaly("unexpected", Severity.VIOLATION, text, name, (), (offset,), ops, ops))
+    findings.more("unexpected", Severity.VIOLATION, len(rows) - KEPT_PER_TYPE)
 
 
 def _duplicates(facts: Facts, findings: Findings) -> None:
@@ -231,10 +244,16 @@ def _drain(facts: Facts, findings: Findings) -> None:
                 core=unstable.ops,
             )
         )
-    used = np.unique(facts.send_queue[facts.promised]).tolist()
-    open_queues = [queue for queue in used if queue >= 0 and not drain.decided[queue]]
-    if used:
-        findings.coverage["queues"] = 1 - len(open_queues) / len(used)
+    # What failed must not turn up anywhere, so a queue of the run without a promise is read to its end as well.
+    configured = history.meta.queues()
+    numbers = {history.queue_numbers[name] for name in configured if name in history.queue_numbers}
+    used = sorted(numbers | {int(queue) for queue in np.unique(facts.send_queue) if queue >= 0})
+    open_queues = [queue for queue in used if not drain.decided[queue]]
+    untouched = [name for name in configured if name not in history.queue_numbers]
+    if untouched:
+        findings.doubt(f"nobody wrote to {some(untouched)} or read from there, so what stands there is not known")
+    if total := len(used) + len(untouched):
+        findings.coverage["queues"] = 1 - (len(open_queues) + len(untouched)) / total
     for queue in open_queues:
         reasons = "; ".join(drain.why.get(queue, ()))
         text = f"{facts.queue_name(queue)}: what is missing proves nothing, because {reasons}"

@@ -14,6 +14,7 @@ import numpy as np
 from checkers.builder import RULE_DENSE, RULE_KNOWN_RUN, RULE_ONE_OPEN, RULE_PAIRED, RULE_RETIRED, RULE_UNIQUE
 from checkers.columns import DRAIN, FAIL, INFO, NEVER, OK, TYPES, History, Int, Mask
 from checkers.drain import split_queue
+from checkers.event import SEND_OK, WEAK_STATUSES
 from checkers.facts import Facts
 from checkers.meta import GATE_NAMES, MODES
 from checkers.verdict import Anomaly, Findings, Record, Severity
@@ -23,6 +24,8 @@ NAME: Final = "C0"
 TITLE: Final = "history and activity"
 BROKEN: Final = "broken-history"
 IDLE: Final = "insufficient-activity"
+
+LOAD_MARKS: Final = ("load-begin", "load-end")
 
 _RULES: Final = {
     RULE_DENSE: "indices are dense and time never runs backwards",
@@ -64,6 +67,17 @@ def _soundness(history: History, findings: Findings) -> None:
                        f"{', '.join(MODES)}")  # fmt: skip
     if not history.has_meta:
         findings.doubt("there is no meta event: nothing says what the cluster promised")
+    _statuses(history, findings)
+
+
+def _statuses(history: History, findings: Findings) -> None:
+    """A status that nobody knows may be a promise, and so may one that is recorded beside another outcome."""
+    sends = history.sends
+    for number, name in enumerate(history.statuses):
+        if name not in (SEND_OK, *WEAK_STATUSES) and (count := int(np.count_nonzero(sends.status == number))):
+            findings.doubt(f"{count} sends have the status {name}, and nobody knows what that promises")
+        elif name == SEND_OK and (count := int(np.count_nonzero((sends.status == number) & (sends.type != OK)))):
+            findings.doubt(f"{count} sends were answered {SEND_OK} and are recorded as if nobody had promised anything")
 
 
 def operations(history: History) -> tuple[Int, Int, Int]:
@@ -116,6 +130,13 @@ def _activity(facts: Facts, findings: Findings) -> None:
         "deliveries", delivered, gates.deliveries,
         what=f"only {delivered} messages were delivered to readers; {gates.deliveries:g} are needed",
     )  # fmt: skip
+    group_of = _send_groups(facts)
+    for number, name in enumerate(sorted(history.meta.groups)):
+        mine = int(np.count_nonzero(good & (group_of == number)))
+        gate(
+            f"send_ok {name}", mine, min(1, gates.send_ok),
+            what=f"no send to {name} was answered SEND_OK, so the run shows nothing of it",
+        )  # fmt: skip
     _around_faults(facts, good, gate)
     outside = ~inside_windows(facts, begin, end)
     normal = int(np.count_nonzero(outside))
@@ -139,6 +160,8 @@ def _activity(facts: Facts, findings: Findings) -> None:
         )  # fmt: skip
     if not facts.span.drained or "drain-end" not in facts.span.seen:
         findings.doubt("the history ends before its drain did: nothing can be concluded from what is missing")
+    elif missing := [mark for mark in LOAD_MARKS if mark not in facts.span.seen]:
+        findings.doubt(f"the history does not mark {' and '.join(missing)}, so nobody knows what belongs to the load")
     elif facts.span.interrupted:
         findings.details["interrupted"] = True
 

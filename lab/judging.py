@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Final
 
 from checkers.builder import load_history
-from checkers.compose import CHECKERS, judge
+from checkers.compose import judge
 from checkers.report.html import write_report
 from checkers.report.terminal import render_text
 from checkers.verdict import Verdict
 from lab.rundir import RunDir
 
-WEAK: Final = "weaker status"  # such a line is true of most runs and never the reason for a verdict
+WEAK: Final = "with a weaker status, which promises"  # true of most runs, and never the reason for a verdict
 
 
 def judge_run(folder: RunDir, without: Sequence[str] = ()) -> Verdict:
@@ -21,8 +21,7 @@ def judge_run(folder: RunDir, without: Sequence[str] = ()) -> Verdict:
     ``without`` names checkers that the plan removed: if one of them is required the verdict is at most unknown.
     """
     history = load_history(folder.history)
-    only = [checker.name for checker in CHECKERS if checker.name not in without] if without else None
-    verdict = judge(history, folder.path, only)
+    verdict = judge(history, folder.path, without=without)
     folder.verdict.write_bytes(verdict.encode())
     write_report(verdict, history, folder.report)
     return verdict

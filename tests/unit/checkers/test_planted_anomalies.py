@@ -206,6 +206,71 @@ def test_a_sentinel_nobody_saw_decides_nothing() -> None:
     assert c1(story).valid is Validity.UNKNOWN
 
 
+def test_a_second_copy_in_a_retry_topic_is_not_the_message() -> None:
+    def run(content: str, retried: str) -> set[str]:
+        story = two("").drain(content, finish=False)
+        for number in (1, 2):
+            story.now += 1
+            story.add(70 + number, "invoke", "drain", None, queue="%RETRY%g/broker-a/0", round=number)
+            got = {"%RETRY%g/broker-a/0": [[0, value(retried)]]}
+            story.add(70 + number, "ok", "drain", got, queue="%RETRY%g/broker-a/0", round=number, complete=True)
+        return types(c1(story.finish()))
+
+    assert run("[a,b]", "b") == set()
+    assert run("[a]", "b") == {"vanished"}
+
+
+def test_a_failed_send_might_be_in_a_queue_that_nobody_drained() -> None:
+    story = two("")
+    story.queue = "t/broker-a/1"
+    story.tell("5>s(z) 5xs(z)")
+    story.queue = QUEUE
+    record = c1(story.drain("[a,b]"))
+    assert record.valid is Validity.UNKNOWN
+    assert "t/broker-a/1" in record.reasons[0]
+
+
+def test_a_sentinel_proves_nothing_of_what_came_after_it() -> None:
+    def run(name: str) -> Validity:
+        story = two("").drain("[a,b]", finish=False)
+        if name == "fault":
+            story.fault("k", "kill", targets=[NODES[0]]).fault("k", "kill", "heal", targets=[NODES[0]])
+        elif name == "load":
+            story.phase("load-end")
+        return c1(story.finish()).valid
+
+    assert run("nothing") is Validity.VALID
+    assert run("fault") is Validity.UNKNOWN
+    assert run("load") is Validity.UNKNOWN
+
+
+# ---- C0: what the history does not tell
+
+
+def test_a_group_that_nobody_wrote_to_shows_nothing() -> None:
+    groups = {GROUP: {"nodes": NODES, "copies": 1}, "broker-b": {"nodes": ["b-0"], "copies": 1}}
+    verdict = judge(Story(groups=groups, gates={"send_ok": 1}).tell("0>s(a) 0<s(a)@0").drain("[a]").events)
+    assert verdict.valid is Validity.UNKNOWN
+    assert any("no send to broker-b was answered SEND_OK" in reason for reason in verdict.why)
+
+
+def test_a_kill_is_contradicted_by_answers_of_the_life_it_ended_and_by_no_other() -> None:
+    def run(incarnation: int) -> Validity:
+        story = two("")
+        said = {"node": NODES[0], "group": GROUP, "answered": True, "role": "SYNC_MASTER", "state": "serving"}
+        story.add("lab", "info", "status", {**said, "incarnation": 1, "t_asked": story.now - 1})
+        story.now += 1
+        story.fault("k", "kill", targets=[NODES[0]])
+        story.now += 10
+        story.add("lab", "info", "status", {**said, "incarnation": incarnation, "t_asked": story.now - 5})
+        story.now += 1
+        story.fault("k", "kill", "heal", targets=[NODES[0]])
+        return judge(story.drain("[a,b]").events).valid
+
+    assert run(2) is Validity.VALID
+    assert run(1) is Validity.UNKNOWN
+
+
 # ---- after a manual promotion only SEND_OK is held
 
 
@@ -454,6 +519,15 @@ def test_a_required_checker_that_did_not_run_makes_the_verdict_unknown() -> None
         judge(two("").events, only=["C99"])
     verdict = judge(Story(required=["C8"]).tell("0>s(a) 0<s(a)@0").drain("[a]").events)
     assert verdict.valid is Validity.UNKNOWN
+
+
+def test_a_checker_that_is_left_out_brings_no_other_in() -> None:
+    verdict = judge(two("").drain("[a,b]").events, without=["C17"])
+    assert verdict.valid is Validity.VALID
+    assert verdict.record("C17") is None
+    assert judge(two("").drain("[a,b]").events, without=["C5"]).valid is Validity.UNKNOWN
+    with pytest.raises(KeyError, match="there is no checker C99"):
+        judge(two("").events, without=["C99"])
 
 
 def test_a_clash_names_the_two_values_and_who_saw_them() -> None:

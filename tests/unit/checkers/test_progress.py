@@ -327,6 +327,13 @@ def test_only_the_last_answers_show_that_a_follower_comes_nearer() -> None:
     assert types(drained_late(*moving, named=B)) == {"never-recovered"}
 
 
+def test_readers_that_were_given_nothing_since_the_beginning_are_waiting() -> None:
+    record = c15(run(lambda story, load: load.until(10), consumer_groups=["g"]))
+    assert types(record) == {"stall"}
+    assert "nothing was delivered" in record.anomalies[0].text
+    assert c15(run(lambda story, load: load.until(10))).valid is Validity.VALID, "nobody was meant to read"
+
+
 def test_a_cluster_that_grew_is_judged_by_its_new_quorum() -> None:
     def play(story: RaftStory, load: Load) -> None:
         load.until(5)

@@ -229,6 +229,11 @@ def test_the_loss_of_too_many_disks_excuses_what_had_no_promise() -> None:
     assert types(dirty(story, "[a,b]")) == {"unacked-dirty-read"}, "with SYNC_FLUSH power loss takes nothing away"
 
 
+def test_a_member_that_is_removed_takes_nothing_committed_with_it() -> None:
+    story = failed_over("[0:a,1:x]").fault("m", "remove", targets=[C])
+    assert types(dirty(story, "[a,b]", excluded=(C,))) == {"unacked-dirty-read"}
+
+
 def test_reads_of_a_queue_without_a_decidable_drain_are_unknown() -> None:
     assert dirty(failed_over("[0:a]"), "[a,b]", rules={"D4": False}).valid is Validity.UNKNOWN
 

@@ -193,6 +193,57 @@ def test_a_value_acknowledged_as_replicated_is_on_as_many_replicas(tmp_path: Pat
     assert "under-replicated" in types(replicated(tmp_path, "0:t1:A", ""))
 
 
+def test_a_promise_that_does_not_tell_its_level_has_that_of_its_group(tmp_path: Path) -> None:
+    def run(right: str) -> set[str]:
+        groups = {GROUP: {"nodes": NODES, "copies": 2, "flush": "ASYNC_FLUSH", "role": "SYNC_MASTER"}}
+        story = Story(not_applicable={}, groups=groups).tell("0>s(A) 0<s(A)@0")
+        story.events[-1].ack = None
+        story.step("D4")
+        dump(story, tmp_path, NODES[0], "0:t1:A")
+        dump(story, tmp_path, NODES[1], right)
+        return types(check_replica_log(gather(story.finish().history(), tmp_path)))
+
+    assert run("0:t1:A") == set()
+    assert "under-replicated" in run("")
+
+
+def read_and_logged(folder: Path, log: str, *, ready: bool = True) -> Record:
+    """A and B are read at 0 and 1, with the sentinel behind them; both replicas hold this log."""
+    story = Story(not_applicable={}).tell("0>s(A) 0<s(A)@0 0>s(B) 0<s(B)@1")
+    story.drain("[A,B]", rules={"D4": ready}, finish=False)
+    for node in NODES:
+        dump(story, folder, node, log)
+    return check_replica_log(gather(story.finish().history(), folder))
+
+
+def test_one_copy_was_promised_and_one_there_must_be(tmp_path: Path) -> None:
+    assert types(read_and_logged(tmp_path, "0:t1:A 1:t1:B 2:t1:r/9/1")) == set()
+    assert types(read_and_logged(tmp_path, "0:t1:A 1:t1:X 2:t1:r/9/1")) == {"under-replicated"}
+
+
+def test_a_message_stands_in_the_logs_where_readers_found_it(tmp_path: Path) -> None:
+    record = read_and_logged(tmp_path, "0:t1:B 1:t1:A 2:t1:r/9/1")
+    assert types(record) == {"index-mismatch"}
+    assert record.counts["index-mismatch"] == 4  # two records on two replicas
+    assert "r/0/B at 0 on broker-a-0 is entry 0 of t/broker-a/0, but readers found it at 1" in record.anomalies[0].text
+    assert record.anomalies[0].core
+    undecided = read_and_logged(tmp_path, "0:t1:B 1:t1:A 2:t1:r/9/1", ready=False)
+    assert "index-mismatch" not in types(undecided)
+
+
+def test_a_record_that_does_not_tell_of_its_index_proves_nothing(tmp_path: Path) -> None:
+    story = Story(not_applicable={})
+    story.step("D4")
+    for node in NODES:
+        dump(story, tmp_path, node, "0:t1:A")
+        path = tmp_path / story.events[-1].value["file"]
+        with LineWriter(path) as out:
+            out.write_all([{**line, "x": None} for line in records("0:t1:A")])
+    record = check_replica_log(gather(story.finish().history(), tmp_path))
+    assert record.valid is Validity.UNKNOWN
+    assert "do not tell whether their queue's index points to them" in record.reasons[0]
+
+
 def test_a_lost_value_that_a_replica_still_has_is_stranded(tmp_path: Path) -> None:
     story = Story(not_applicable={}).tell("0>s(A) 0<s(A)@0").drain("[]", finish=False)
     dump(story, tmp_path, NODES[0], "0:t1:A")

@@ -1,0 +1,84 @@
+"""C7, the readers' side: does what readers were given stand at that place in the replicas' logs?
+
+A record carries its queue and its place there. Where the final drain read a message elsewhere, the index that leads
+readers does not point to the record that carries that place, in every replica alike, so that comparing replicas with
+each other cannot see it. O(entries read + records).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from checkers.columns import Int, Mask
+from checkers.drain import split_queue
+from checkers.dumps import Dump
+from checkers.explain import value_name
+from checkers.facts import Facts
+from checkers.verdict import KEPT_PER_TYPE, Anomaly, Findings, Severity
+
+
+def report_misplaced(facts: Facts, findings: Findings) -> None:
+    """Report records that carry another place than the one at which the final drain read their message."""
+    logs = facts.logs
+    read = _drained(facts)
+    place = np.full(len(facts.history.values), -1, dtype=np.int64)
+    place[logs.value[read]] = _place(logs.queue[read], logs.offset[read])
+    several = np.bincount(logs.value[read], minlength=len(place)) > 1  # copies, which C1 and C6 tell of
+    judged = _judged(facts)
+    for group, dumps in facts.replicas.final.items():
+        ready = facts.drain.step("D4", ("*", "", group)) is True
+        severity = Severity.VIOLATION if ready else Severity.UNDECIDED
+        for dump in dumps:
+            known = np.flatnonzero((dump.value >= 0) & (dump.queue >= 0) & (dump.queue_offset >= 0))
+            known = known[judged[dump.queue[known]] & (place[dump.value[known]] >= 0) & ~several[dump.value[known]]]
+            # What was written after the last sentinel was not drained any more: a late copy, say.
+            known = known[~_late(facts, dump, known)]
+            bad = known[place[dump.value[known]] != _place(dump.queue[known], dump.queue_offset[known])]
+            for row in bad[:KEPT_PER_TYPE].tolist():
+                findings.found(_misplaced(facts, dump, row, read, severity))
+            findings.more("index-mismatch", severity, len(bad) - KEPT_PER_TYPE)
+
+
+def _drained(facts: Facts) -> Int:
+    """Return the rows of the log table that the final drains of decidable queues showed."""
+    history, logs, drain = facts.history, facts.logs, facts.drain
+    entries = history.entries
+    if not len(entries):
+        return np.zeros(0, dtype=np.int64)
+    final = drain.final[entries.read] & (logs.entry_row >= 0) & drain.decided[history.reads.queue[entries.read]]
+    rows = np.unique(logs.entry_row[final])
+    return rows[logs.value[rows] >= 0]
+
+
+def _judged(facts: Facts) -> Mask:
+    """Mark the queues whose topic clients use by themselves, those that only a dump has shown among them."""
+    history = facts.history
+    topics = {split_queue(name)[0] for name, alias in zip(history.queues, facts.logs.alias, strict=True) if not alias}
+    return np.array([split_queue(name)[0] in topics for name in facts.replicas.queue_names] or [False], dtype=bool)
+
+
+def _late(facts: Facts, dump: Dump, rows: Int) -> Mask:
+    top = np.full(len(facts.replicas.queue_names) + 1, -1, dtype=np.int64)
+    top[: len(facts.drain.sentinel)] = facts.drain.sentinel
+    reached: Mask = (top[dump.queue[rows]] >= 0) & (dump.queue_offset[rows] > top[dump.queue[rows]])
+    return reached
+
+
+def _place(queue: Int, offset: Int) -> Int:
+    """Return one number for queue and offset."""
+    return queue.astype(np.int64) * 2**40 + offset
+
+
+def _misplaced(facts: Facts, dump: Dump, row: int, read: Int, severity: Severity) -> Anomaly:
+    logs, value = facts.logs, int(dump.value[row])
+    seen = int(read[np.flatnonzero(logs.value[read] == value)[0]])
+    text = (
+        f"the record of {value_name(facts.history, value)} at {int(dump.offset[row])} on {dump.node} is entry "
+        f"{int(dump.queue_offset[row])} of {facts.queue_name(int(dump.queue[row]))}, but readers found it at "
+        f"{int(logs.offset[seen])} of {facts.queue_name(int(logs.queue[seen]))}"
+    )
+    entry = int(np.flatnonzero((logs.entry_row == seen) & facts.drain.final[facts.history.entries.read])[0])
+    reads = facts.history.reads
+    at = int(facts.history.entries.read[entry])
+    ops = tuple(sorted({dump.index, int(reads.invoked[at]), int(reads.returned[at])}))
+    return Anomaly("index-mismatch", severity, text, dump.group, (), (int(dump.offset[row]),), ops, ops)
