@@ -4,6 +4,7 @@ The protocol is one JSON object a line in each direction. The process dies with 
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -36,6 +37,7 @@ from nemesis.catalogue import CatalogueError, parse
 
 UP: Final = "up"  # name of the runs that are brought up by hand, and of the link to the newest one
 START_S: Final = 60.0
+STOP_S: Final = 30.0
 SPARES: Final = 2  # nodes that a group which elects can grow by
 ASK_S: Final = 120.0
 
@@ -64,15 +66,39 @@ def bring_up(path: Path | None, options: RunOptions, out: Path) -> str:
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
         )
+    with down_again(process):
+        _wait_until_up(process, folder)
+        return _words(ask(folder, {"do": "status"}))
+
+
+@contextlib.contextmanager
+def down_again(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Whatever ends the wait for a cluster, an interrupt too, takes down what has come up of it."""
+    try:
+        yield
+    except BaseException:
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()  # what it started dies with it
+            process.wait()
+        raise
+
+
+def _wait_until_up(process: subprocess.Popen[bytes], folder: RunDir) -> None:
+    """Return when the cluster of this process serves. Raises SetupError with what it said."""
     deadline = time.monotonic() + START_S
+    why = f"it was not ready within {START_S:g} s"
     while time.monotonic() < deadline:
         if folder.socket.exists():
-            return _words(ask(folder, {"do": "status"}))
+            return
         if process.poll() is not None:
+            why = "it said nothing"
             break
         time.sleep(0.02)
     said = (folder.path / "lab.stderr").read_text(errors="replace").strip()[-2000:]
-    raise SetupError(f"the cluster did not come up: {said or 'it said nothing'}")
+    raise SetupError(f"the cluster did not come up: {said or why}")
 
 
 def serve_folder(path: Path) -> None:

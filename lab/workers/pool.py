@@ -5,6 +5,7 @@ import atexit
 import contextlib
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -84,7 +85,7 @@ class Pool:
             if len(found) == len(self._pipes):
                 return list(found.values())
             if self._gone:
-                raise LabBugError(f"the client worker on {self._gone[0]} died")
+                raise self._death(self._gone[0])
             self._news.clear()
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 await self._news.wait()
@@ -125,6 +126,17 @@ class Pool:
         except (EOFError, OSError):
             self._lost(host)
         self._news.set()
+
+    def _death(self, host: str) -> Exception:
+        """Why the worker of this host is no more: nothing in the lab kills one, so who did stands outside."""
+        process = self._processes[host]
+        process.join(QUIT_S)
+        if process.exitcode == -signal.SIGKILL:
+            return SetupError(
+                f"the client worker on {host} was killed from outside (SIGKILL; out of memory?); nothing was judged: "
+                "run again, with more memory or less load"
+            )
+        return LabBugError(f"the client worker on {host} died (exit code {process.exitcode})")
 
     def _lost(self, host: str) -> None:
         if host not in self._gone:

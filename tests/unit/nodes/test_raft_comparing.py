@@ -22,7 +22,7 @@ from nodes.replication.raft.messages import (
 )
 from nodes.replication.raft.orders import HardState, Head, RaftError
 from nodes.replication.raft.terms import TermRow
-from tests.unit.nodes.test_raft_rules import ABC, core, leader, of
+from tests.unit.nodes.raft_by_hand import ABC, core, leader, of
 
 
 def test_a_leader_that_lost_what_is_committed_here_is_found_out_when_its_records_come() -> None:

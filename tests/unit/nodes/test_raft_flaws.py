@@ -7,7 +7,7 @@ import pytest
 from nodes.flaws import Flaw
 from nodes.replication.raft.messages import Append, AppendReply, PreVoteReply, Vote, VoteReply
 from nodes.replication.raft.orders import RaftError, Role, Truncate, Write
-from tests.unit.nodes.test_raft_rules import append, core, of, save
+from tests.unit.nodes.raft_by_hand import append, core, of, save
 
 SHORTER = Vote("b", "a", 4, 1, 50)
 """Of a candidate whose log ends with term 1; this node's goes on in term 3."""
