@@ -303,12 +303,25 @@ def _recovered(facts: Facts, findings: Findings) -> dict[str, bool]:
             detail = facts.drain.detail("D4", ("*", "", group))
             healed = facts.drain.step("D2", ("*", "", group)) and facts.drain.step("D3", ("*", "", group))
             proven = all(window.healed.holds or set(window.targets) <= facts.drain.excluded for window in facts.windows)
-            sure = bool(healed) and proven
+            lost = _lost_for_good(facts, group)
+            sure = bool(healed) and proven and not lost
             late = late_only(facts, group, facts.drain.time("D4", ("*", "", group)))
             steps = [step.index for (rule, _), step in facts.drain.steps.items() if rule == "D4" and not step.ok]
-            text = f"{group} did not become ready after everything was healed: {detail}"
-            text += "" if sure else "; whether everything was healed is not proven"
+            why = lost or ("" if sure else "whether everything was healed is not proven")
+            text = f"{group} did not become ready after everything was healed: {detail}{f'; {why}' if why else ''}"
             text += f"; it served, and was only late: {late}" if late else ""
             severity = Severity.VIOLATION if sure and not late else Severity.UNDECIDED
             findings.found(Anomaly("never-recovered", severity, text, group, ops=tuple(steps), core=tuple(steps)))
     return found
+
+
+def _lost_for_good(facts: Facts, group: str) -> str:
+    """Tell why a group that elects cannot recover whatever is healed: too many of its voters lost their disks."""
+    if facts.history.meta.elects(group) != "majority":
+        return ""
+    parts = needs(facts, group, int(NEVER))
+    destroyed = {node for window in facts.windows if window.family == "destroy" for node in window.targets}
+    gone = [node for node in parts.voters if node in destroyed and node in facts.drain.excluded]
+    if len(parts.voters) - len(gone) >= parts.quorum:
+        return ""
+    return f"{', '.join(gone)} lost their disks for good, and no quorum of {parts.quorum} is left to agree on others"

@@ -41,11 +41,17 @@ class Load:
         return self
 
 
-def run(play: Callable[[RaftStory, Load], Any], *, rules: dict[str, bool] | None = None, **meta: Any) -> RaftStory:
+def run(
+    play: Callable[[RaftStory, Load], Any],
+    *,
+    rules: dict[str, bool] | None = None,
+    excluded: tuple[str, ...] = (),
+    **meta: Any,
+) -> RaftStory:
     story = RaftStory(**meta)
     load = Load(story)
     play(story, load)
-    story.drain("[]", rules=rules)
+    story.drain("[]", rules=rules, excluded=excluded)
     return story
 
 
@@ -332,6 +338,27 @@ def test_readers_that_were_given_nothing_since_the_beginning_are_waiting() -> No
     assert types(record) == {"stall"}
     assert "nothing was delivered" in record.anomalies[0].text
     assert c15(run(lambda story, load: load.until(10))).valid is Validity.VALID, "nobody was meant to read"
+
+
+def test_a_group_without_a_quorum_of_disks_cannot_recover_and_need_not() -> None:
+    def play(*lost: str) -> Callable[[RaftStory, Load], Any]:
+        def destroyed(story: RaftStory, load: Load) -> None:
+            load.until(5)
+            for number, node in enumerate(lost):
+                story.fault(f"f{number}", "destroy", targets=[node])
+            load.until(12, "fail")
+
+        return destroyed
+
+    never = {"D4": False}
+    record = c15(run(play(A, B), rules=never, excluded=(A, B)))
+    assert types(record, Severity.UNDECIDED) == {"never-recovered"}
+    assert "no quorum of 2 is left" in record.anomalies[0].text
+    assert record.valid is Validity.UNKNOWN
+    one = c15(run(play(A), rules=never, excluded=(A,)))
+    assert "never-recovered" in types(one), "two of three can agree"
+    back = c15(run(play(A, B), rules=never, excluded=(A,)))
+    assert "never-recovered" in types(back), "one of the two came back with an empty disk"
 
 
 def test_a_cluster_that_grew_is_judged_by_its_new_quorum() -> None:

@@ -119,9 +119,12 @@ class Node:
         return await self.ask(RequestCode.PULL_MESSAGE, ext)
 
     async def messages(self, topic: str = "T", queue: int = 0) -> list[StoredMessage]:
-        """Everything that can be read of a queue."""
+        """Everything that can be read of a queue; of a topic that is not there, nothing."""
         found: list[StoredMessage] = []
-        offset = int((await self.ask(RequestCode.GET_MIN_OFFSET, {"topic": topic, "queueId": queue})).ext["offset"])
+        begin = await self.ask(RequestCode.GET_MIN_OFFSET, {"topic": topic, "queueId": queue})
+        if begin.code != 0:
+            return found
+        offset = int(begin.ext["offset"])
         while True:
             answer = await self.pull(offset, topic, queue)
             if answer.code != 0:

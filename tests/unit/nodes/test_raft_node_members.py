@@ -225,7 +225,9 @@ def test_a_member_that_meets_the_impossible_stops_and_says_so(tmp_path: Path) ->
 
 def test_a_member_behind_the_first_file_gets_the_tables_and_the_rest(tmp_path: Path) -> None:
     async def story() -> None:
-        async with group(tmp_path, delete_when=tuple(range(24)), file_reserved_time=0) as cluster:
+        async with group(
+            tmp_path, delete_when=tuple(range(24)), file_reserved_time=0, clean_resource_interval=3_600_000
+        ) as cluster:
             leader = await cluster.leader()
             late = next(name for name in cluster.nodes if name != leader)
             node = cluster.nodes[leader]
@@ -269,7 +271,9 @@ def test_a_member_behind_the_first_file_gets_the_tables_and_the_rest(tmp_path: P
 
 def test_a_re_seed_that_a_crash_interrupted_begins_again(tmp_path: Path) -> None:
     async def story() -> None:
-        async with group(tmp_path, delete_when=tuple(range(24)), file_reserved_time=0) as cluster:
+        async with group(
+            tmp_path, delete_when=tuple(range(24)), file_reserved_time=0, clean_resource_interval=3_600_000
+        ) as cluster:
             leader = await cluster.leader()
             late = next(name for name in cluster.nodes if name != leader)
             await cluster.send_ok(b"first", topic="Old")
@@ -308,7 +312,9 @@ def test_a_member_that_has_not_joined_deletes_nothing(tmp_path: Path, monkeypatc
     """A crash between the note and the deletion would look like a re-seed under way, and cost the whole log."""
 
     async def story() -> None:
-        async with group(tmp_path, delete_when=tuple(range(24)), file_reserved_time=0) as cluster:
+        async with group(
+            tmp_path, delete_when=tuple(range(24)), file_reserved_time=0, clean_resource_interval=3_600_000
+        ) as cluster:
             leader = await cluster.leader()
             for number in range(150):
                 await cluster.send_ok(b"%d" % number + b"x" * 900)

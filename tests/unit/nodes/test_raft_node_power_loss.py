@@ -104,4 +104,4 @@ def test_what_was_acknowledged_survives_the_power_loss_of_all_in_any_majority(se
 @pytest.mark.flaws
 def test_planted_acknowledgement_before_fsync_loses_messages() -> None:
     """Within so many lives: whether one loses anything depends on how the syncs of three members fall together."""
-    assert any(losses(frozenset({Flaw.ACK_BEFORE_FSYNC}), seed) > 0 for seed in range(1, 9))
+    assert any(losses(frozenset({Flaw.ACK_BEFORE_FSYNC}), seed) > 0 for seed in range(1, 17))
