@@ -184,6 +184,14 @@ def record_of_another_term(run: Told) -> None:
     run.dumps[run.chance.choice(THREE)][run.chance.randrange(50)]["t"] += 1
 
 
+def records_of_a_later_term_everywhere(run: Told) -> None:
+    for event in run.of("dump"):
+        event.value["epochs"][1][2] -= 3 * SIZE
+        place, term = event.value["epochs"][1][2] // SIZE, event.value["epochs"][1][0]
+        for line in run.dumps[event.value["node"]][place : place + 3]:
+            line["t"] = term
+
+
 def index_not_told(run: Told) -> None:
     for line in run.dumps[THREE[1]]:
         line["x"] = None
@@ -335,6 +343,19 @@ def load_without_an_end(run: Told) -> None:
     run.keep(lambda event: not (event.f == "phase" and event.value == "load-end"))
 
 
+def load_that_ended_early(run: Told) -> None:
+    """Of what comes after its end less is asked: progress, and who led when."""
+    mark = next(event for event in run.events if event.f == "phase" and event.value == "load-end")
+    run.keep(lambda event: event is not mark)
+    place = len(run.events) // 3
+    mark.time = run.events[place].time
+    run.events.insert(place + 1, mark)
+
+
+def second_account_of_the_run(run: Told) -> None:
+    run.events.insert(9, Event(0, run.events[8].time, "lab", "info", "meta", {**run.events[0].value, "seed": 9}))
+
+
 def queue_nobody_read(run: Told) -> None:
     run.events[0].value["topics"] = {"t": {GROUP: 2}}
     run.keep(lambda event: event.f != "route")  # which would tell of another number of queues
@@ -400,6 +421,7 @@ LIES: list[tuple[Callable[[Told], None], Validity, dict[str, set[str]]]] = [
     (records_exchanged_everywhere, Validity.INVALID, {"C7": {"index-mismatch"}}),
     (record_in_another_queue, Validity.INVALID, {"C7": {"index-mismatch"}}),
     (record_of_another_term, Validity.INVALID, {"C7": {"term-table-mismatch"}}),
+    (records_of_a_later_term_everywhere, Validity.INVALID, {"C7": {"ack-before-record"}}),
     (index_not_told, Validity.UNKNOWN, {"C7": set()}),
     (replica_not_dumped, Validity.UNKNOWN, {"C7": set()}),
     (dump_not_whole, Validity.UNKNOWN, {"C7": set()}),
@@ -421,13 +443,15 @@ LIES: list[tuple[Callable[[Told], None], Validity, dict[str, set[str]]]] = [
     (fault_without_effect, Validity.UNKNOWN, {"C19": {"no-effect"}}),
     (fault_that_hit_nothing, Validity.UNKNOWN, {"C19": {"no-target"}}),
     (fault_after_the_sentinel, Validity.UNKNOWN, {"C1": {"undecidable"}}),
-    (load_that_stopped, Validity.UNKNOWN, {"C15": set()}),
+    (load_that_stopped, Validity.UNKNOWN, {"C0": set(), "C15": set()}),
     (history_cut_off, Validity.UNKNOWN, {"C0": set(), "C1": {"undecidable"}}),
     (worker_died, Validity.UNKNOWN, {"C0": {"broken-history"}}),
     (completion_missing_and_process_goes_on, Validity.UNKNOWN, {"C0": {"broken-history"}}),
     (clock_that_went_back, Validity.UNKNOWN, {"C0": {"broken-history"}}),
     (drain_that_was_not_ended, Validity.UNKNOWN, {"C0": set()}),
     (load_without_an_end, Validity.UNKNOWN, {"C0": set()}),
+    (load_that_ended_early, Validity.UNKNOWN, {"C0": set()}),
+    (second_account_of_the_run, Validity.UNKNOWN, {"C0": set()}),
     (queue_nobody_read, Validity.UNKNOWN, {"C1": set()}),
     (group_nobody_wrote_to, Validity.UNKNOWN, {"C0": {"insufficient-activity"}, "C7": set()}),
     (readers_that_were_given_nothing, Validity.UNKNOWN, {"C0": {"insufficient-activity"}}),
