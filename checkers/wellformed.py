@@ -28,6 +28,8 @@ IDLE: Final = "insufficient-activity"
 LOAD_MARKS: Final = ("load-begin", "load-end")
 EARLY_NS: Final = 1_000_000_000
 """Clients are told when to begin, and may do so a moment before the lab has written it down."""
+SILENT_NS: Final = 10_000_000_000
+"""A load is over when the last answer has come, so some silence before its end is no wonder."""
 
 _RULES: Final = {
     RULE_DENSE: "indices are dense and time never runs backwards",
@@ -181,8 +183,7 @@ def _load_marks(facts: Facts, findings: Findings) -> None:
         findings.doubt(f"{outside} sends began outside the load as the history marks it")
     meta = facts.history.meta
     silent = span.load_end - int(begun.max(initial=0))
-    patience = 2 * meta.operation_timeout_ns + round(meta.progress.window_s * 1e9)
-    if len(begun) and meta.gate_values().send_ok > 0 and silent > patience:
+    if len(begun) and meta.gate_values().send_ok > 0 and silent > 2 * meta.operation_timeout_ns + SILENT_NS:
         findings.doubt(f"nobody sent anything in the last {silent / 1e9:.1f} s of the load")
 
 

@@ -1,4 +1,5 @@
-"""Lies told one at a time about a legal run: each must be seen, by the checkers that are there for it.
+"""Lies told one at a time about a legal run: each must be seen, by the checkers that are there for it; and other truths
+about it, which must pass.
 
 The run is that of `raft.py` (a node killed, cut off or stopped under load) with the dumps of its three replicas; told
 truly it is valid. A lie changes a copy of its events or of its dumps, at a place drawn with a seed.
@@ -122,6 +123,75 @@ def told(seed: int) -> Told:
     found.dumps = {node: [dict(line) for line in lines] for node, lines in found.dumps.items()}
     found.chance = random.Random(seed)
     return found
+
+
+# ---- other truths
+
+
+def outcome_nobody_knows(run: Told) -> None:
+    found = run.ack()
+    found.type, found.status, found.offset = "info", None, None
+
+
+def answer_that_never_came(run: Told) -> None:
+    found = run.ack()
+    run.keep(lambda event: event is not found)
+
+
+def weaker_status(run: Told) -> None:
+    found = run.ack()
+    found.status, found.ack = "FLUSH_DISK_TIMEOUT", "weak"
+
+
+def answer_without_its_place(run: Told) -> None:
+    run.ack().offset = None
+
+
+def answers_without_their_term(run: Told) -> None:
+    for event in run.of("send", "ok"):
+        event.epoch = None
+
+
+def some_answers_about_the_nodes_missing(run: Told) -> None:
+    dropped = run.of("status")[::7]
+    run.keep(lambda event: event not in dropped)
+
+
+def another_reader_from_the_beginning(run: Told) -> None:
+    got = next(event.value[QUEUE] for event in run.of("poll", "ok") if event.value[QUEUE])
+    place = run.events.index(run.acks()[-1])
+    more = {"queue": QUEUE, "mode": "assign", "seek": {QUEUE: 0}}
+    time = run.events[place].time
+    run.events[place + 1 : place + 1] = [
+        Event(0, time, 6000, "invoke", "poll", None, **more),
+        Event(0, time, 6000, "ok", "poll", {QUEUE: got}, **more),
+    ]
+
+
+def message_that_was_sent_back(run: Told) -> None:
+    """A second copy of it stands in a retry topic, written much later."""
+    value = run.ack().value
+    for node, lines in run.dumps.items():
+        last = lines[-1]
+        lines.append({**last, "o": last["o"] + SIZE, "d": "5e", "q": f"%RETRY%g/{GROUP}/0", "k": 0, "v": value})
+        dump = next(event for event in run.of("dump") if event.value["node"] == node)
+        dump.value.update(end=dump.value["end"] + SIZE, commit=dump.value["commit"] + SIZE)
+
+
+def replica_that_was_dumped_before(run: Told) -> None:
+    node, mark = THREE[0], run.events.index(next(event for event in run.of("phase") if event.value == "load-end"))
+    whole = next(event for event in run.of("dump") if event.value["node"] == node)
+    run.dumps["before"] = run.dumps[node][:-1]  # the sentinel came later
+    end = len(run.dumps["before"]) * SIZE
+    value = {**whole.value, "file": "before.jsonl", "end": end, "commit": end}
+    run.events.insert(mark, Event(0, run.events[mark].time, "lab", "info", "dump", value))
+
+
+TRUTHS = [
+    outcome_nobody_knows, answer_that_never_came, weaker_status, answer_without_its_place, answers_without_their_term,
+    some_answers_about_the_nodes_missing, another_reader_from_the_beginning, message_that_was_sent_back,
+    replica_that_was_dumped_before,
+]  # fmt: skip
 
 
 # ---- lies
@@ -468,6 +538,14 @@ LIES: list[tuple[Callable[[Told], None], Validity, dict[str, set[str]]]] = [
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_run_that_is_told_truly_is_valid(seed: int, tmp_path: Path) -> None:
     verdict = told(seed).judged(tmp_path)
+    assert verdict.valid is Validity.VALID, verdict.why
+
+
+@pytest.mark.parametrize("truth", TRUTHS, ids=[truth.__name__ for truth in TRUTHS])
+def test_another_truth_about_it_is_valid(truth: Callable[[Told], None], tmp_path: Path) -> None:
+    run = told(SEEDS[len(truth.__name__) % len(SEEDS)])
+    truth(run)
+    verdict = run.judged(tmp_path)
     assert verdict.valid is Validity.VALID, verdict.why
 
 
