@@ -227,6 +227,8 @@ class HistoryBuilder:
         if value.__class__ is str:
             self._send_row(event, index, kind, asked, value, offset, 0)
         elif isinstance(value, list):
+            if isinstance(offset, list) and len(offset) != len(value):
+                raise ValueError(f"{len(value)} values have {len(offset)} offsets")
             for place, one in enumerate(value):
                 at = offset[place] if isinstance(offset, list) else offset if place == 0 else None
                 self._send_row(event, index, kind, asked, one, at, place)

@@ -18,7 +18,7 @@ from checkers.dumps import Dump
 from checkers.explain import some, value_name
 from checkers.facts import Facts
 from checkers.observations import Status
-from checkers.served_log import report_misplaced
+from checkers.served_log import report_early_answers, report_misplaced
 from checkers.verdict import KEPT_PER_TYPE, Anomaly, Findings, Record, Severity
 from checkers.windows import STORE_LOSS, STORE_REMOVERS
 
@@ -52,6 +52,7 @@ def check_replica_log(facts: Facts) -> Record:
     _copies(facts, findings)
     _stranded(facts, findings)
     report_misplaced(facts, findings)
+    report_early_answers(facts, findings)
     if not groups:
         findings.doubt("no group and no dump is known, so no replica log was compared")
     else:

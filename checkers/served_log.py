@@ -1,8 +1,9 @@
-"""C7, the readers' side: does what readers were given stand at that place in the replicas' logs?
+"""C7, the clients' side: do the replicas' logs hold what clients were told of them?
 
 A record carries its queue and its place there. Where the final drain read a message elsewhere, the index that leads
-readers does not point to the record that carries that place, in every replica alike, so that comparing replicas with
-each other cannot see it. O(entries read + records).
+readers does not point to the record that carries that place. And in a Raft group a message was acknowledged in the term
+of its record or, by a leader that was elected again, in a later one. Comparing replicas with each other can see
+neither, since all may hold the same. O(entries read + records).
 """
 
 from __future__ import annotations
@@ -37,6 +38,37 @@ def report_misplaced(facts: Facts, findings: Findings) -> None:
             for row in bad[:KEPT_PER_TYPE].tolist():
                 findings.found(_misplaced(facts, dump, row, read, severity))
             findings.more("index-mismatch", severity, len(bad) - KEPT_PER_TYPE)
+
+
+def report_early_answers(facts: Facts, findings: Findings) -> None:
+    """Report records of a Raft group that are of a later term than the one their message was acknowledged in."""
+    if facts.history.meta.mode != "dledger":
+        return
+    sends = facts.history.sends
+    told = facts.promised & (sends.epoch >= 0) & (sends.attempts <= 1)
+    term = np.full(len(facts.history.values), np.iinfo(np.int64).max, dtype=np.int64)
+    term[sends.value[told]] = sends.epoch[told]
+    home = np.full(len(facts.history.values), -1, dtype=np.int64)
+    home[sends.value] = facts.send_queue
+    for group, dumps in facts.replicas.final.items():
+        for dump in dumps:
+            known = np.flatnonzero((dump.value >= 0) & (dump.queue >= 0))
+            known = known[home[dump.value[known]] == dump.queue[known]]  # copies that were sent back come later
+            bad = known[dump.epoch[known] > term[dump.value[known]]]
+            for row in bad[:KEPT_PER_TYPE].tolist():
+                value = int(dump.value[row])
+                send = int(facts.logs.sender[value])
+                text = (
+                    f"{value_name(facts.history, value)} was acknowledged in term {int(term[value])} of {group}, but "
+                    f"its record at {int(dump.offset[row])} on {dump.node} is of term {int(dump.epoch[row])}"
+                )
+                ops = (int(sends.invoked[send]), int(sends.returned[send]), dump.index)
+                findings.found(
+                    Anomaly(
+                        "ack-before-record", Severity.VIOLATION, text, group, (), (int(dump.offset[row]),), ops, ops
+                    )
+                )
+            findings.more("ack-before-record", Severity.VIOLATION, len(bad) - KEPT_PER_TYPE)
 
 
 def _drained(facts: Facts) -> Int:

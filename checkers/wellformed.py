@@ -26,6 +26,10 @@ BROKEN: Final = "broken-history"
 IDLE: Final = "insufficient-activity"
 
 LOAD_MARKS: Final = ("load-begin", "load-end")
+EARLY_NS: Final = 1_000_000_000
+"""Clients are told when to begin, and may do so a moment before the lab has written it down."""
+SILENT_NS: Final = 10_000_000_000
+"""A load is over when the last answer has come, so some silence before its end is no wonder."""
 
 _RULES: Final = {
     RULE_DENSE: "indices are dense and time never runs backwards",
@@ -67,6 +71,8 @@ def _soundness(history: History, findings: Findings) -> None:
                        f"{', '.join(MODES)}")  # fmt: skip
     if not history.has_meta:
         findings.doubt("there is no meta event: nothing says what the cluster promised")
+    if more := len(history.lab("meta")):
+        findings.doubt(f"there are {more + 1} meta events, and only the first one counts")
     _statuses(history, findings)
 
 
@@ -160,10 +166,25 @@ def _activity(facts: Facts, findings: Findings) -> None:
         )  # fmt: skip
     if not facts.span.drained or "drain-end" not in facts.span.seen:
         findings.doubt("the history ends before its drain did: nothing can be concluded from what is missing")
-    elif missing := [mark for mark in LOAD_MARKS if mark not in facts.span.seen]:
-        findings.doubt(f"the history does not mark {' and '.join(missing)}, so nobody knows what belongs to the load")
     elif facts.span.interrupted:
         findings.details["interrupted"] = True
+    _load_marks(facts, findings)
+
+
+def _load_marks(facts: Facts, findings: Findings) -> None:
+    """Many questions are asked of the load only, so the history must tell truly when it was."""
+    span, sends = facts.span, facts.history.sends
+    if missing := [mark for mark in LOAD_MARKS if mark not in span.seen]:
+        findings.doubt(f"the history does not mark {' and '.join(missing)}, so nobody knows what belongs to the load")
+        return
+    begun = facts.history.events.time[sends.invoked[sends.sentinel == 0]]
+    early = begun < span.load_begin - EARLY_NS
+    if outside := int(np.count_nonzero(early | (begun > span.load_end))):
+        findings.doubt(f"{outside} sends began outside the load as the history marks it")
+    meta = facts.history.meta
+    silent = span.load_end - int(begun.max(initial=0))
+    if len(begun) and meta.gate_values().send_ok > 0 and silent > 2 * meta.operation_timeout_ns + SILENT_NS:
+        findings.doubt(f"nobody sent anything in the last {silent / 1e9:.1f} s of the load")
 
 
 def _causes(facts: Facts, findings: Findings) -> None:

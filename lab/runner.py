@@ -240,8 +240,8 @@ class Run:
         begin = time.monotonic_ns() + BEGIN_DELAY_NS
         self._pace = Pace(begin)
         self.pool.on_progress = self._progress
+        self.record.phase("load-begin")  # before any client acts, however slow the machine is
         self.pool.tell(Begin(begin, stage.guarantees()))
-        self.record.phase("load-begin")
         self.timings.started = self._since()
         show.line(f"load begins: {self.plan.load.rate} sends/s for {self.plan.time_limit}")
         if self._interrupts:

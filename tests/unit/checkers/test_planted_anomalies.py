@@ -123,6 +123,20 @@ def test_batches_keep_their_order() -> None:
     assert "int-send-skip" in types(c6(story), Severity.NOTE)
 
 
+def test_a_batch_that_was_partly_lost_is_a_loss() -> None:
+    def run(offsets: list[int], content: str) -> Validity:
+        story = Story()
+        values = [value(name) for name in "abc"]
+        story.add(0, "invoke", "send", values, queue=QUEUE)
+        story.add(0, "ok", "send", values, queue=QUEUE, offset=offsets, status="SEND_OK", ack="local")
+        return judge(story.drain(content, top=3).events).valid
+
+    assert run([0, 1, 2], "[a,b,c]") is Validity.VALID
+    assert run([0, 1, 2], "[0:a,2:c]") is Validity.INVALID
+    assert run([0, 1], "[a,b,c]") is Validity.UNKNOWN, "an answer of another shape"
+    assert run([0, 1, 2, 3], "[a,b,c]") is Validity.UNKNOWN
+
+
 def test_key_order_of_an_orderly_group() -> None:
     def handled(first: str, second: str) -> Story:
         story = Story()
