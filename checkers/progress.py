@@ -302,11 +302,12 @@ def _recovered(facts: Facts, findings: Findings) -> dict[str, bool]:
             healed = facts.drain.step("D2", ("*", "", group)) and facts.drain.step("D3", ("*", "", group))
             proven = all(window.healed.holds or set(window.targets) <= facts.drain.excluded for window in facts.windows)
             sure = bool(healed) and proven
-            late = late_only(facts, group, facts.drain.time("D4", ("*", "", group)))
             steps = [step.index for (rule, _), step in facts.drain.steps.items() if rule == "D4" and not step.ok]
-            text = f"{group} did not become ready after everything was healed: {detail}"
-            text += "" if sure else "; whether everything was healed is not proven"
-            text += f"; it served, and was only late: {late}" if late else ""
-            severity = Severity.VIOLATION if sure and not late else Severity.UNDECIDED
+            text = f"{group} did not become ready after everything was healed: {detail}" + (
+                "" if sure else "; whether everything was healed is not proven"
+            )
+            severity = Severity.VIOLATION if sure else Severity.UNDECIDED
+            if late := late_only(facts, group, facts.drain.time("D4", ("*", "", group))):
+                severity, text = Severity.UNDECIDED, f"{text}; it served, and was only late: {late}"
             findings.found(Anomaly("never-recovered", severity, text, group, ops=tuple(steps), core=tuple(steps)))
     return found
