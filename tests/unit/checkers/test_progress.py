@@ -259,6 +259,36 @@ def test_a_group_that_never_becomes_ready_after_healing_never_recovered() -> Non
     assert record.valid is Validity.UNKNOWN
 
 
+def test_a_cluster_that_grew_is_judged_by_its_new_quorum() -> None:
+    def play(story: RaftStory, load: Load) -> None:
+        load.until(5)
+        story.add("lab", "info", "membership", {"group": GROUP, "voters": [A, B], "learners": [], "quorum": 2})
+        faulty(("kill", [B]))(story, load)
+
+    assert c15(run(play)).valid is Validity.VALID, "two voters, one of them down: no quorum"
+
+
+@pytest.mark.parametrize(
+    ("meta", "words"),
+    [
+        ({"clients": []}, "does not name its client hosts"),
+        ({"name_servers": []}, "does not name its client hosts"),
+        ({"groups": {}}, "names no broker group"),
+        ({"progress": {"grace_s": 30}}, "hides stalls"),
+        ({"progress": {"window_s": 0}}, "must be positive"),
+    ],
+)
+def test_missing_input_is_unknown_never_valid(meta: dict[str, Any], words: str) -> None:
+    record = c15(run(lambda story, load: load.until(10), **meta))
+    assert record.valid is Validity.UNKNOWN
+    assert any(words in reason for reason in record.reasons), record.reasons
+
+
+def test_a_longer_grace_period_that_is_explained_is_taken() -> None:
+    meta = {"progress": {"grace_s": 9, "because": "followers wait six seconds", "window_s": 1}}
+    assert c15(run(lambda story, load: load.until(20), **meta)).valid is Validity.VALID
+
+
 def drained_late(*looks: dict[str, dict[str, Any]], named: str | None = A, every: float = 1.0) -> Record:
     """A group that was not ready at the deadline; each look asks all three, who lead, follow and hold as told."""
 
@@ -359,36 +389,6 @@ def test_a_group_without_a_quorum_of_disks_cannot_recover_and_need_not() -> None
     assert "never-recovered" in types(one), "two of three can agree"
     back = c15(run(play(A, B), rules=never, excluded=(A,)))
     assert "never-recovered" in types(back), "one of the two came back with an empty disk"
-
-
-def test_a_cluster_that_grew_is_judged_by_its_new_quorum() -> None:
-    def play(story: RaftStory, load: Load) -> None:
-        load.until(5)
-        story.add("lab", "info", "membership", {"group": GROUP, "voters": [A, B], "learners": [], "quorum": 2})
-        faulty(("kill", [B]))(story, load)
-
-    assert c15(run(play)).valid is Validity.VALID, "two voters, one of them down: no quorum"
-
-
-@pytest.mark.parametrize(
-    ("meta", "words"),
-    [
-        ({"clients": []}, "does not name its client hosts"),
-        ({"name_servers": []}, "does not name its client hosts"),
-        ({"groups": {}}, "names no broker group"),
-        ({"progress": {"grace_s": 30}}, "hides stalls"),
-        ({"progress": {"window_s": 0}}, "must be positive"),
-    ],
-)
-def test_missing_input_is_unknown_never_valid(meta: dict[str, Any], words: str) -> None:
-    record = c15(run(lambda story, load: load.until(10), **meta))
-    assert record.valid is Validity.UNKNOWN
-    assert any(words in reason for reason in record.reasons), record.reasons
-
-
-def test_a_longer_grace_period_that_is_explained_is_taken() -> None:
-    meta = {"progress": {"grace_s": 9, "because": "followers wait six seconds", "window_s": 1}}
-    assert c15(run(lambda story, load: load.until(20), **meta)).valid is Validity.VALID
 
 
 def test_an_undescribed_or_unproven_fault_makes_it_unknown() -> None:

@@ -3,10 +3,9 @@
 import asyncio
 import os
 import signal
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -52,23 +51,3 @@ def test_a_worker_that_was_killed_is_no_bug_of_the_lab(
             asyncio.run(hear())
     finally:
         workers.close()
-
-
-def test_last_words_that_nobody_waits_for_are_no_error() -> None:
-    """An answer came, and before its turn in the loop everything is taken down: a second Ctrl-C on a busy machine."""
-    workers = pool.Pool()
-    ours, theirs = Pipe()
-    workers._pipes["client-1"] = ours
-    problems: list[dict[str, Any]] = []
-
-    async def story() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
-        workers.listen()
-        theirs.send("last words")
-        await asyncio.sleep(0)  # the loop has seen them, and comes to them after this step
-        workers.close()
-        await asyncio.sleep(0)
-
-    asyncio.run(story())
-    theirs.close()
-    assert problems == []
