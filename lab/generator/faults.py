@@ -5,7 +5,7 @@ from typing import Final
 
 from lab.duration import Duration
 from lab.errors import PlanError
-from lab.plan import Plan
+from lab.plan import FaultStep, Plan
 from lab.randomness import child
 from nemesis.catalogue import kind_of
 
@@ -27,7 +27,6 @@ class FaultPlan:
     spec: str  # kind[:target], as the nemesis' catalogue reads it
     at_ns: int
     heal_ns: int | None
-    options: tuple[tuple[str, str | int | float | bool], ...] = ()
 
     @property
     def kind(self) -> str:
@@ -41,13 +40,19 @@ def fault_schedule(plan: Plan, seed: int) -> tuple[FaultPlan, ...]:
     for number, step in enumerate(plan.fault, 1):
         one = FaultPlan(
             id=step.id or f"f{number}",
-            spec=f"{step.kind}:{step.target}" if step.target else step.kind,
+            spec=_spec(step),
             at_ns=step.at.ns,
             heal_ns=None if step.lasting is None else step.at.ns + step.lasting.ns,
-            options=tuple(sorted(step.options.items())),
         )
         listed += again(one, None if step.every is None else step.every.ns)
     return tuple(sorted([*listed, *_drawn(plan, seed, len(plan.fault))], key=lambda fault: fault.at_ns))
+
+
+def _spec(step: FaultStep) -> str:
+    """A written fault as the command line would name it: ``kind:target,option=value``; truths are yes and no there."""
+    said = {True: "yes", False: "no"}
+    options = (f",{key}={said[value] if isinstance(value, bool) else value}" for key, value in step.options.items())
+    return (f"{step.kind}:{step.target}" if step.target else step.kind) + "".join(options)
 
 
 def again(fault: FaultPlan, every_ns: int | None) -> list[FaultPlan]:
