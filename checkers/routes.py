@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
-from checkers.conditions import DOWN, is_opaque, perhaps_until
+from checkers.conditions import DOWN, hits_process, is_opaque, perhaps_until
 from checkers.disagreement import disagreements, told
 from checkers.explain import seconds
 from checkers.facts import Facts
 from checkers.observations import Listing, Route
 from checkers.terms import Term, acknowledgements, claims, timeline
 from checkers.verdict import KEPT_PER_TYPE, Anomaly, Findings, Record, Severity
+from checkers.windows import Window
 
 NAME: Final = "C18"
 TITLE: Final = "routes lead to who serves"
@@ -168,13 +169,25 @@ class _Judge:
         if key not in self._troubles:
             a, b = self._meta.host_of(ns), self._meta.host_of(leader)
             self._troubles[key] = [
-                (window.a1, perhaps_until(window))
+                (window.a1, self._until(window, leader))
                 for window in self._facts.windows
                 if is_opaque(window)
                 or (window.cut and ((a, b) in window.cut or (b, a) in window.cut))
                 or (not window.cut and window.family != "promote" and window.touches([ns, leader]))
             ]
         return any(low <= end and high >= begin for low, high in self._troubles[key])
+
+    def _until(self, window: Window, leader: str) -> int:
+        """Return the last instant at which a fault may keep a leader from registering.
+
+        One whose process was hit registers again when it serves again: what was started may take long to start.
+        """
+        end = perhaps_until(window)
+        if not (hits_process(window) and window.heal_seen and leader in window.targets):
+            return end
+        statuses = self._facts.observed.statuses or self._facts.observed.appointed
+        again = (s.time for s in statuses if s.node == leader and s.leads and s.serving and s.asked >= window.h1)
+        return max(end, min(again, default=end))
 
     def _follows(self, group: str, known: Sequence[Term], due: Term, route: Route, listing: Listing | None) -> None:
         leader = due.leaders[0]

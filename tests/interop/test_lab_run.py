@@ -63,20 +63,6 @@ def test_4_9_elects_another_leader_and_is_judged(tmp_path: Path) -> None:
     assert "enableDLegerCommitLog=true" in effective(judged, "broker-a-0")
 
 
-def test_5_3_controllers_appoint_another_master_and_are_judged(tmp_path: Path) -> None:
-    """kill -9 of the master in controller mode: epochs by the brokers' tables, who is in sync by the controllers."""
-    release_or_skip("5.3.3", "server")
-    strong = ("--set", "allAckInSyncStateSet=true", "--set", "minInSyncReplicas=2")
-    kill = ("--nemesis", "kill:master", "--mode", "controller", "--version", "5.3.3", *strong)
-    judged = lab(tmp_path, *BASE, "--time-limit", "20s", "--rate", "20", *kill)
-    assert judged.code == 0, str(judged)
-    assert judged.record("C7")["counts"]["dumps"] == 3
-    assert judged.record("C8")["counts"]["terms"] >= 2
-    assert judged.record("C8")["details"]["terms"][0]["acknowledged"] > 0
-    assert "written by every replica in sync, at least 2 of 3" in " ".join(judged.out.split())
-    assert "enableControllerMode=true" in effective(judged, "broker-a-0")
-
-
 def test_4_9_has_no_controllers_and_our_nodes_have_none(tmp_path: Path) -> None:
     """Each refusal names what there is instead."""
     release_or_skip("4.9.7", "server")

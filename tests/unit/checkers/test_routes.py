@@ -308,3 +308,23 @@ def test_a_run_that_shows_no_master_is_not_judged() -> None:
     record = c18(story)
     assert record.valid is Validity.UNKNOWN
     assert any("nothing shows who served" in reason for reason in record.reasons)
+
+
+def restarted(*questions: tuple[float, str, str | None, int | None]) -> Record:
+    """A is killed at 3 s and started at 4 s; it serves its old term again from 12 s on."""
+    story = RaftStory()
+    story.at(0.5)
+    story.status(A, "leader", 1).at(3)
+    story.fault("f", "kill", targets=[A])
+    story.at(4)
+    story.fault("f", "kill", "heal", targets=[A])
+    for number in range(12, 22):
+        story.at(number)
+        story.status(A, "leader", 1)
+    return c18(asked(story, (2, N1, A, 1), (2, N2, A, 1), *questions))
+
+
+def test_a_leader_that_takes_long_to_start_is_owed_no_route_until_it_serves() -> None:
+    """It was started at 4 s; only what name servers say two seconds after it serves again is held against them."""
+    assert types(restarted((10, N1, None, None), (13, N1, None, None))) == set()
+    assert types(restarted((16, N1, None, None))) == {"missing-topic"}

@@ -82,10 +82,12 @@ def test_written_faults_come_in_the_order_of_their_times() -> None:
         fault=[
             {"kind": "promote", "target": "broker-a/slave", "at": "9s"},
             {"kind": "kill", "target": "master", "at": "3s", "for": "2s", "id": "first"},
+            {"kind": "destroy", "target": "slave", "at": "4s", "options": {"rejoin": True, "after": "1s"}},
         ]
     )
     assert fault_schedule(built, 1) == (
         FaultPlan("first", "kill:master", 3_000_000_000, 5_000_000_000),
+        FaultPlan("f3", "destroy:slave,rejoin=yes,after=1s", 4_000_000_000, None),
         FaultPlan("f1", "promote:broker-a/slave", 9_000_000_000, None),
     )
 
