@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ import numpy as np
 from checkers.linearizability import window
 from checkers.linearizability.compiled import core_for
 from checkers.linearizability.decision import DEFAULT, Budget, Decision, Delivery, Engine, NullRead
-from checkers.linearizability.encoding import canonical, end, multi_register, open_ended
+from checkers.linearizability.encoding import canonical, end, multi_register
 from checkers.linearizability.judges import encoded
 from checkers.linearizability.operations import Code, HistoryError, Int, Operation, Operations
 from checkers.linearizability.searching import Answer, Search, Subset, Table, Task, limits, read_answer, table_search

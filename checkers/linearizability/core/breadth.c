@@ -40,7 +40,7 @@ struct breadth {
     step_taken *steps;
     int64_t steps_n, steps_room;
     uint32_t *cells; /* of configurations of one expansion: index in next << 1 | 1, in queue << 1 */
-    uint32_t cells_mask, cells_used;
+    uint32_t cells_mask, cells_used, cells_room; /* fewer are used than there is room for after a wide stretch */
     uint64_t *scratch;
     uint32_t *prices; /* of each class of operations of unknown outcome */
     int64_t width, base, until, back, died;
@@ -114,10 +114,12 @@ static int add(search *s, pile *to, const uint64_t *config, uint32_t cell) {
         while (cells[c] != NONE) c = (c + 1) & mask;
         cells[c] = b->cells[i];
     }
-    hold(s, ((size_t)b->cells_mask + 1) * sizeof *cells);
+    hold(s, ((size_t)mask + 1) * sizeof *cells);
+    let_go(s, b->cells_room * sizeof *cells);
     free(b->cells);
     b->cells = cells;
     b->cells_mask = mask;
+    b->cells_room = mask + 1;
     return DONE;
 }
 
@@ -125,8 +127,9 @@ static int begin(search *s) {
     if (!s->breadth) {
         struct breadth *b = s->breadth = calloc(1, sizeof *b);
         if (!b) return NO_MEMORY;
-        b->cells_mask = 255;
-        b->cells = take(s, 256, sizeof *b->cells);
+        b->cells_room = 256;
+        b->cells_mask = b->cells_room - 1;
+        b->cells = take(s, b->cells_room, sizeof *b->cells);
         b->scratch = take(s, (size_t)WORDS(s), sizeof *b->scratch);
         b->prices = take(s, s->classes, sizeof *b->prices);
         if (!b->cells || !b->scratch || !b->prices) return NO_MEMORY;
@@ -235,6 +238,7 @@ static int borrow(search *s, uint32_t own, int64_t end, int aimed, int64_t aim, 
 static int expand(search *s, uint32_t returning, uint32_t own) {
     struct breadth *b = s->breadth;
     const op *t = s->ops + returning;
+    while (b->cells_mask > 255 && 16 * b->cells_used < b->cells_mask) b->cells_mask /= 2; /* all are cleared each time */
     b->next.n = b->queue.n = b->cells_used = 0;
     memset(b->cells, 0xff, ((size_t)b->cells_mask + 1) * sizeof *b->cells);
     for (int64_t i = 0; i < b->layer.n; i++) {
