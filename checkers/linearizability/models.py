@@ -98,7 +98,7 @@ def resolve(model: str | Any) -> Judge:
         near = difflib.get_close_matches(model, NAMES, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise HistoryError(f"unknown model {model!r}{hint} There are {', '.join(NAMES)}, and classes of your own")
-    if not isinstance(model, Model):
+    if not callable(getattr(model, "init", None)) or not callable(getattr(model, "step", None)):
         raise HistoryError(f"{model!r} is no model: it needs init() and step(state, operation)")
     from checkers.linearizability.searched import UserJudge
 

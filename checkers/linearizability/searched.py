@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from checkers.linearizability import window
 from checkers.linearizability.compiled import core_for
 from checkers.linearizability.decision import DEFAULT, Budget, Decision, Delivery, Engine, NullRead
-from checkers.linearizability.encoding import canonical, end, multi_register, open_ended
+from checkers.linearizability.encoding import canonical, end, multi_register
 from checkers.linearizability.judges import encoded
 from checkers.linearizability.operations import Code, HistoryError, Int, Operation, Operations
 from checkers.linearizability.searching import Answer, Search, Subset, Table, Task, limits, read_answer, table_search
@@ -268,38 +268,8 @@ class UserJudge:
                 raise HistoryError("a model of your own needs operations as objects, not columns of numbers")
             operations = operations.source
         model = self.model
-        source = [op for op in operations if op.outcome != "fail"]
-        index = [i for i, op in enumerate(operations) if op.outcome != "fail"]
-        partition = getattr(model, "partition", None)
-        order = list(range(len(source)))
-        starts = None
-        if partition is not None:
-            numbers: dict[Hashable, int] = {}
-            part = [numbers.setdefault(partition(op), len(numbers)) for op in source]
-            order.sort(key=part.__getitem__)
-            bounds = np.searchsorted(np.array(sorted(part), dtype=np.int64), np.arange(len(numbers) + 1))
-            starts = bounds.astype(np.int64)
-        rows = [source[i] for i in order]
-        keys: dict[Any, int] = {}
-        classes: list[int] = []
-        samples: list[Operation] = []
-        for op in rows:
-            number = keys.setdefault(_class_of(op), len(keys))
-            if number == len(samples):
-                samples.append(op)
-            classes.append(number)
-        is_pure = getattr(model, "pure", None)
-        flags = [bool(is_pure(op)) if is_pure is not None else False for op in samples]
-        reach = getattr(model, "may_reach", None)
-
-        def step(state: Any, klass: int) -> Any:
-            legal, following = model.step(state, samples[klass])
-            return _State(following) if legal else None
-
-        table = Table(
-            lambda state, k: step(state.value, k),
-            None if reach is None else lambda state, k: bool(reach(state.value, samples[k])),
-        )
+        index: Sequence[int] = [i for i, op in enumerate(operations) if op.outcome != "fail"]
+        source = operations if len(index) == len(operations) else [operations[i] for i in index]
         ops = Operations(
             call=np.array([op.invoked for op in source], dtype=np.int64),
             ret=np.array([end(op) for op in source], dtype=np.int64),
@@ -309,9 +279,19 @@ class UserJudge:
         )
         if bool((ops.ret < ops.call).any()):
             raise HistoryError(f"row {int(np.argmax(ops.ret < ops.call))} returns before its call")
-        at = np.array(order, dtype=np.int64)
+        call, ret, rows, at, starts = ops.call, ops.ret, source, None, None
+        partition = getattr(model, "partition", None)
+        if partition is not None:
+            numbers: dict[Hashable, int] = {}
+            part = np.array([numbers.setdefault(partition(op), len(numbers)) for op in source], dtype=np.int64)
+            at = np.argsort(part, kind="stable")
+            starts = np.searchsorted(part[at], np.arange(len(numbers) + 1)).astype(np.int64)
+            call, ret, rows = call[at], ret[at], [source[i] for i in at.tolist()]
+        classes, samples = _classes_of(rows)
+        is_pure = getattr(model, "pure", None)
+        flags = [bool(is_pure(op)) if is_pure is not None else False for op in samples]
         pure = [flags[k] for k in classes]
-        task = Task(ops.call[at], ops.ret[at], at, starts, lambda: pure)
+        task = Task(call, ret, at, starts, lambda: pure)
         parts = 1 if starts is None else len(starts) - 1
         search = table_search(
             self.name,
@@ -319,37 +299,58 @@ class UserJudge:
             task,
             classes=np.array(classes, dtype=np.int64),
             pure=pure,
-            table=table,
-            inits=[_State(model.init())] * parts,
+            table=_UserTable(model, samples),
+            inits=[model.init()] * parts,
             budget=budget,
             engine=engine,
             why="a model of the user's own is searched" + ("" if parts == 1 else f", in {parts} parts"),
         )
         numbered = search.state
-        search.state = lambda s: str(numbered(s).value)
+        search.state = lambda s: str(numbered(s))
         return search.decide()
 
 
-class _State:
-    """A user's state, so that None may be one."""
+class _UserTable(Table):
+    """The transitions of a user's model. Any hashable value may be a state, None too."""
 
-    __slots__ = ("value",)
+    def __init__(self, model: Any, samples: Sequence[Operation]) -> None:
+        reach = getattr(model, "may_reach", None)
+        super().__init__(model.step, None if reach is None else lambda state, k: bool(reach(state, samples[k])))
+        self.samples = samples
 
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __hash__(self) -> int:
-        return hash(self.value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _State) and bool(self.value == other.value)
+    def next(self, state: int, klass: int) -> int:
+        """Return the number of the next state, -1 if the operation is illegal."""
+        legal, following = self.step(self.states[state], self.samples[klass])
+        return self.number(following) if legal else -1
 
 
-def _class_of(op: Operation) -> Any:
-    """Return what tells classes of operations apart: what was asked, what was answered, and whether that is known."""
-    unknown = open_ended(op)
+_AS_THEY_ARE: Final = frozenset({str, int, type(None)})
+"""Types whose equal values are the same value; true is not 1."""
 
-    def plain(value: Any) -> Any:
-        return value if value is None or value.__class__ in (str, int) else canonical(value)
 
-    return op.f, plain(op.argument), None if unknown else plain(op.result), unknown, plain(op.key)
+def _classes_of(rows: Sequence[Operation]) -> tuple[list[int], list[Operation]]:
+    """Return the class of each operation, and an operation of each class.
+
+    Of one class are operations of which the same was asked and answered, and whose outcome is known or not alike.
+    """
+    numbers: dict[Any, int] = {}
+    classes: list[int] = []
+    samples: list[Operation] = []
+    for op in rows:
+        argument, key = op.argument, op.key
+        unknown = op.outcome == "info" or op.returned is None
+        result = None if unknown else op.result
+        number = numbers.setdefault(
+            (
+                op.f,
+                argument if argument.__class__ in _AS_THEY_ARE else canonical(argument),
+                result if result.__class__ in _AS_THEY_ARE else canonical(result),
+                unknown,
+                key if key.__class__ in _AS_THEY_ARE else canonical(key),
+            ),
+            len(samples),
+        )
+        if number == len(samples):
+            samples.append(op)
+        classes.append(number)
+    return classes, samples

@@ -67,7 +67,7 @@ def limits(budget: Budget) -> tuple[int, int, int]:
 class Table:
     """A model as a table of transitions that is filled on demand: states and classes of operations are numbers."""
 
-    step: Callable[[Any, int], Any]
+    step: Callable[[Any, Any], Any]
     reach: Callable[[Any, int], bool] | None = None
     states: list[Any] = field(default_factory=list)
     _numbers: dict[Any, int] = field(default_factory=dict)

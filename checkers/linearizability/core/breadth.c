@@ -9,6 +9,7 @@
 #include "search.h"
 
 #define WIDTH 4    /* of the first attempt; later ones begin wider */
+#define SMALL 10   /* where no more than so many are open at once, half the width does */
 #define WIDTH_MAX 4096
 #define SPACING 32 /* events between layers that are remembered */
 #define BACK 64    /* events to go back at first */
@@ -39,7 +40,7 @@ struct breadth {
     step_taken *steps;
     int64_t steps_n, steps_room;
     uint32_t *cells; /* of configurations of one expansion: index in next << 1 | 1, in queue << 1 */
-    uint32_t cells_mask, cells_used;
+    uint32_t cells_mask, cells_used, cells_room; /* fewer are used than there is room for after a wide stretch */
     uint64_t *scratch;
     uint32_t *prices; /* of each class of operations of unknown outcome */
     int64_t width, base, until, back, died;
@@ -65,7 +66,7 @@ static uint64_t *at_place(const search *s, const pile *p, int64_t i) { return p-
 
 static int push(search *s, pile *p, const uint64_t *config) {
     if (enlarge(s, (void **)&p->words, &p->room, (p->n + 1) * WORDS(s), sizeof *p->words) != DONE) return NO_MEMORY;
-    memcpy(at_place(s, p, p->n++), config, (size_t)WORDS(s) * sizeof *config);
+    copy_words(at_place(s, p, p->n++), config, WORDS(s));
     return DONE;
 }
 
@@ -85,21 +86,23 @@ static uint64_t hash_of(const search *s, const uint64_t *config) {
     return mix(h);
 }
 
-/* Adds a configuration that is not there yet: 1 added, 0 not. Of two that differ in counts, the cheaper stays. */
-static int add(search *s, pile *to, const uint64_t *config) {
-    struct breadth *b = s->breadth;
-    uint32_t cell = (uint32_t)hash_of(s, config) & b->cells_mask;
-    for (; b->cells[cell] != NONE; cell = (cell + 1) & b->cells_mask) {
-        const pile *in = b->cells[cell] & 1 ? &b->next : &b->queue;
-        uint64_t *old = at_place(s, in, b->cells[cell] >> 1);
-        if (old[0] != config[0] || memcmp(old + 2, config + 2, s->mw * sizeof *old)) continue;
-        if (config[1] >> 32 >= old[1] >> 32) return 0;
-        memcpy(old, config, (size_t)WORDS(s) * sizeof *config);
-        return 1;
+/* Finds the configuration that differs from this one in counts at most, NULL if there is none; and its cell. */
+static uint64_t *twin_of(const search *s, const uint64_t *config, uint32_t *cell) {
+    const struct breadth *b = s->breadth;
+    for (*cell = (uint32_t)hash_of(s, config) & b->cells_mask; b->cells[*cell] != NONE;
+         *cell = (*cell + 1) & b->cells_mask) {
+        uint64_t *old = at_place(s, b->cells[*cell] & 1 ? &b->next : &b->queue, b->cells[*cell] >> 1);
+        if (old[0] == config[0] && same_words(old + 2, config + 2, s->mw)) return old;
     }
+    return NULL;
+}
+
+/* Adds a configuration that is not there yet, to the cell that was found for it. */
+static int add(search *s, pile *to, const uint64_t *config, uint32_t cell) {
+    struct breadth *b = s->breadth;
     b->cells[cell] = (uint32_t)to->n << 1 | (to == &b->next);
     if (push(s, to, config) != DONE) return NO_MEMORY;
-    if (2 * ++b->cells_used <= b->cells_mask) return 1;
+    if (2 * ++b->cells_used <= b->cells_mask) return DONE;
     uint32_t mask = 2 * b->cells_mask + 1;
     uint32_t *cells = malloc(((size_t)mask + 1) * sizeof *cells);
     if (!cells) return NO_MEMORY;
@@ -111,26 +114,29 @@ static int add(search *s, pile *to, const uint64_t *config) {
         while (cells[c] != NONE) c = (c + 1) & mask;
         cells[c] = b->cells[i];
     }
-    s->purse->used += ((size_t)b->cells_mask + 1) * sizeof *cells;
+    hold(s, ((size_t)mask + 1) * sizeof *cells);
+    let_go(s, b->cells_room * sizeof *cells);
     free(b->cells);
     b->cells = cells;
     b->cells_mask = mask;
-    return 1;
+    b->cells_room = mask + 1;
+    return DONE;
 }
 
 static int begin(search *s) {
     if (!s->breadth) {
         struct breadth *b = s->breadth = calloc(1, sizeof *b);
         if (!b) return NO_MEMORY;
-        b->cells_mask = 255;
-        b->cells = take(s, 256, sizeof *b->cells);
+        b->cells_room = 256;
+        b->cells_mask = b->cells_room - 1;
+        b->cells = take(s, b->cells_room, sizeof *b->cells);
         b->scratch = take(s, (size_t)WORDS(s), sizeof *b->scratch);
         b->prices = take(s, s->classes, sizeof *b->prices);
         if (!b->cells || !b->scratch || !b->prices) return NO_MEMORY;
         for (uint32_t c = 0; c < s->classes; c++) b->prices[c] = PRICE;
     }
     struct breadth *b = s->breadth;
-    b->base = b->base ? 2 * b->base : WIDTH;
+    b->base = b->base ? 2 * b->base : s->most_open > SMALL ? WIDTH : WIDTH / 2;
     b->width = b->base;
     b->until = b->died = -1;
     b->back = BACK;
@@ -157,7 +163,7 @@ static int settle(search *s, uint64_t *config) {
     return DONE;
 }
 
-/* The configuration in scratch that is one operation further: 1 done, 0 illegal or known to lead nowhere. */
+/* The configuration in scratch that is one operation further: 1 done, 0 illegal or without effect. */
 static int further(search *s, const uint64_t *from, uint32_t what, uint32_t slot) {
     struct breadth *b = s->breadth;
     const info_class *k = what & CLASS_BIT ? s->infos + (what & ~CLASS_BIT) : NULL;
@@ -165,7 +171,7 @@ static int further(search *s, const uint64_t *from, uint32_t what, uint32_t slot
     int legal = step(s, (int64_t)from[0], s->ops + (k ? k->sample : what), &next);
     if (legal <= 0 || (k && next == (int64_t)from[0])) return legal < 0 ? legal : 0;
     uint64_t *config = b->scratch;
-    memcpy(config, from, (size_t)WORDS(s) * sizeof *config);
+    copy_words(config, from, WORDS(s));
     config[0] = (uint64_t)next;
     if (k) {
         config[2 + s->mw + k->word] += UINT64_C(1) << k->shift;
@@ -175,24 +181,36 @@ static int further(search *s, const uint64_t *from, uint32_t what, uint32_t slot
     }
     if (note(s, config, what) != DONE) return NO_MEMORY;
     int status = settle(s, config);
-    if (status != DONE) return status;
-    s->state = (int64_t)config[0];
-    memcpy(s->mask, config + 2, s->mw * sizeof *config);
-    memcpy(s->counts, config + 2 + s->mw, s->cw * sizeof *config);
-    int dead = hopeless(s);
-    return dead < 0 ? dead : !dead;
+    return status == DONE ? 1 : status;
 }
 
-/* Goes on from a configuration by one operation, to `next` if the one that returns is linearized then. */
+static int leads_nowhere(search *s, const uint64_t *config) {
+    s->state = (int64_t)config[0];
+    copy_words(s->mask, config + 2, s->mw);
+    copy_words(s->counts, config + 2 + s->mw, s->cw);
+    return hopeless(s);
+}
+
+/* Goes on from a configuration by one operation, to `next` if the one that returns is linearized then. Of two that
+ * differ in counts only, the cheaper stays. */
 static int go(search *s, const uint64_t *from, uint32_t what, uint32_t slot, uint32_t own) {
     struct breadth *b = s->breadth;
     int64_t before = b->steps_n;
     int status = further(s, from, what, slot);
     if (status > 0) {
+        uint32_t cell;
+        const uint64_t *config = b->scratch;
+        uint64_t *twin = twin_of(s, config, &cell);
+        int useless = twin && twin[1] >> 32 <= config[1] >> 32; /* half of them: looked up before looking ahead */
         s->nodes++;
-        status = add(s, has(b->scratch + 2, own) ? &b->next : &b->queue, b->scratch);
+        if (!useless && (useless = leads_nowhere(s, config)) < 0) return useless;
+        if (!useless) {
+            if (!twin) return add(s, has(config + 2, own) ? &b->next : &b->queue, config, cell);
+            copy_words(twin, config, WORDS(s));
+            return DONE;
+        }
     }
-    if (!status) b->steps_n = before;
+    b->steps_n = before;
     return status < 0 ? status : DONE;
 }
 
@@ -209,7 +227,7 @@ static int borrow(search *s, uint32_t own, int64_t end, int aimed, int64_t aim, 
             const info_class *k = s->infos + c;
             const uint64_t *from = at_place(s, &b->queue, i);
             if (!k->available || ((from[2 + s->mw + k->word] >> k->shift) & k->most) >= k->available) continue;
-            if (aimed && !leads_to(s->ops + k->sample, aim)) continue;
+            if (aimed && k->to != aim) continue;
             int status = go(s, from, CLASS_BIT | c, 0, own);
             if (status != DONE) return status;
         }
@@ -220,12 +238,14 @@ static int borrow(search *s, uint32_t own, int64_t end, int aimed, int64_t aim, 
 static int expand(search *s, uint32_t returning, uint32_t own) {
     struct breadth *b = s->breadth;
     const op *t = s->ops + returning;
+    while (b->cells_mask > 255 && 16 * b->cells_used < b->cells_mask) b->cells_mask /= 2; /* all are cleared each time */
     b->next.n = b->queue.n = b->cells_used = 0;
     memset(b->cells, 0xff, ((size_t)b->cells_mask + 1) * sizeof *b->cells);
     for (int64_t i = 0; i < b->layer.n; i++) {
         const uint64_t *config = at_place(s, &b->layer, i);
-        int added = add(s, has(config + 2, own) ? &b->next : &b->queue, config);
-        if (added < 0) return added;
+        uint32_t cell;
+        if (twin_of(s, config, &cell)) continue;
+        if (add(s, has(config + 2, own) ? &b->next : &b->queue, config, cell) != DONE) return NO_MEMORY;
     }
     int64_t wanted = b->width, head = 0;
     int aimed = s->kind == REGISTER && wants(t);
@@ -323,7 +343,7 @@ static int retreat(search *s) {
     const op *t = s->ops + (s->events[s->at] >> 1);
     if (s->kind == REGISTER && wants(t))
         for (uint32_t c = 0; c < s->classes; c++)
-            if (leads_to(s->ops + s->infos[c].sample, t->a)) b->prices[c] += PRICE / 2;
+            if (s->infos[c].to == t->a) b->prices[c] += PRICE / 2;
     b->died = s->at;
     b->until = s->at + b->back;
     while (b->kept_n > 1 && b->kept[b->kept_n - 1].at > b->died - b->back) b->kept_n--;
@@ -348,6 +368,13 @@ static int finish(search *s) {
         s->line[j] = swap;
     }
     return VALID;
+}
+
+static int all_have(const search *s, uint32_t slot) {
+    const pile *layer = &s->breadth->layer;
+    for (int64_t i = 0; i < layer->n; i++)
+        if (!has(at_place(s, layer, i) + 2, slot)) return 0;
+    return 1;
 }
 
 int explore_in_breadth(search *s, int64_t stop, int *out_of) {
@@ -384,7 +411,14 @@ int explore_in_breadth(search *s, int64_t stop, int *out_of) {
             }
             continue;
         }
-        if ((status = remember(s)) != DONE || (status = expand(s, o, it->slot)) != DONE) return status;
+        if ((status = remember(s)) != DONE) return status;
+        s->nodes++;
+        if (all_have(s, it->slot)) {
+            for (int64_t i = 0; i < b->layer.n; i++) unset(at_place(s, &b->layer, i) + 2, it->slot);
+            unset(s->active, it->slot);
+            continue;
+        }
+        if ((status = expand(s, o, it->slot)) != DONE) return status;
         if (!b->next.n) {
             if ((status = retreat(s)) < 0) return status;
             if (!status) return INVALID;
@@ -392,7 +426,6 @@ int explore_in_breadth(search *s, int64_t stop, int *out_of) {
             continue;
         }
         if (s->at > b->until) b->width = b->base;
-        s->nodes++;
         keep(s, it->slot);
         unset(s->active, it->slot);
     }

@@ -208,7 +208,9 @@ typedef struct {
     uint8_t *verdicts;
     hooks hooks;
     purse purse;
+    int64_t nodes;
     int out_of;
+    int details; /* searches are kept to be asked what they found */
 } batch;
 
 static void batch_close(batch *b) {
@@ -225,7 +227,6 @@ static void batch_close(batch *b) {
 
 /* Rounds of configurations that double, so that the easiest bad part decides. 0, or -1 with an error set. */
 static int batch_run(batch *b, int64_t nodes_max, int stop) {
-    int64_t spent = 0;
     for (int64_t quantum = QUANTUM;; quantum = quantum < ((int64_t)1 << 40) ? 2 * quantum : quantum) {
         int64_t open = 0;
         for (int64_t p = 0; p < b->parts; p++) {
@@ -242,20 +243,24 @@ static int batch_run(batch *b, int64_t nodes_max, int stop) {
                 }
             }
             int64_t before = search_nodes(s), slice = quantum;
-            if (nodes_max > 0 && nodes_max - spent < slice) slice = nodes_max - spent;
+            if (nodes_max > 0 && nodes_max - b->nodes < slice) slice = nodes_max - b->nodes;
             int verdict = search_run(s, slice, &b->out_of);
-            spent += search_nodes(s) - before;
+            b->nodes += search_nodes(s) - before;
             if (verdict == INTERRUPTED) {
                 if (!PyErr_Occurred()) PyErr_SetString(PyExc_RuntimeError, "the search was interrupted");
                 return -1;
             }
             if (verdict == NO_MEMORY) b->out_of = 2;
             if (verdict > 0) b->verdicts[p] = (uint8_t)verdict;
+            if (verdict > 0 && !b->details) { /* the next part gets memory that is still in the caches */
+                search_close(s);
+                b->searches[p] = NULL;
+            }
             if (verdict == INVALID && stop) return 0;
             if (b->out_of) return 0;
             if (verdict <= 0) {
                 open++;
-                if (nodes_max > 0 && spent >= nodes_max) {
+                if (nodes_max > 0 && b->nodes >= nodes_max) {
                     b->out_of = 3;
                     return 0;
                 }
@@ -326,12 +331,9 @@ static PyObject *detail(const batch *b, int64_t p) {
 }
 
 /* (verdict of each part as bytes, nodes, what ran out, details | None) */
-static PyObject *batch_result(batch *b, int details) {
-    int64_t nodes = 0;
-    for (int64_t p = 0; p < b->parts; p++)
-        if (b->searches[p]) nodes += search_nodes(b->searches[p]);
+static PyObject *batch_result(batch *b) {
     PyObject *list = NULL;
-    if (details) {
+    if (b->details) {
         if (!(list = PyList_New(0))) return NULL;
         for (int64_t p = 0; p < b->parts; p++) {
             PyObject *one = detail(b, p);
@@ -343,7 +345,7 @@ static PyObject *batch_result(batch *b, int details) {
             Py_DECREF(one);
         }
     }
-    PyObject *out = Py_BuildValue("(y#LiO)", (const char *)b->verdicts, (Py_ssize_t)b->parts, (long long)nodes,
+    PyObject *out = Py_BuildValue("(y#LiO)", (const char *)b->verdicts, (Py_ssize_t)b->parts, (long long)b->nodes,
                                   b->out_of, list ? list : Py_None);
     Py_XDECREF(list);
     return out;
@@ -365,7 +367,8 @@ static int batch_open(batch *b, int64_t n, int64_t parts) {
     return -1;
 }
 
-static void limits(batch *b, long long wall_ms, long long memory_mb) {
+static void limits(batch *b, long long wall_ms, long long memory_mb, int details) {
+    b->details = details;
     b->purse.limit = memory_mb > 0 ? (size_t)memory_mb * 1000000 : 0;
     b->purse.deadline = wall_ms > 0 ? now_seconds() + 1e-3 * (double)wall_ms : 0;
     b->purse.interrupted = signalled;
@@ -387,8 +390,13 @@ static int order_ranges(batch *b, const table *t, const int64_t *starts) {
             PyErr_NoMemory();
             return -1;
         }
-        memcpy(b->events + at, events, (size_t)m * sizeof *events);
-        free(events);
+        if (b->parts == 1) {
+            free(b->events);
+            b->events = events;
+        } else {
+            memcpy(b->events + at, events, (size_t)m * sizeof *events);
+            free(events);
+        }
         b->start[p] = from;
         b->start[p + 1] = to;
         b->event_start[p] = at;
@@ -434,7 +442,7 @@ static PyObject *py_registers(PyObject *self, PyObject *args) {
     else if (!(inits = column(&t.held, init, "init", 8, &parts)))
         goto done;
     if (PyErr_Occurred() || batch_open(&b, t.n, parts) < 0 || order_ranges(&b, &t, starts) < 0) goto done;
-    limits(&b, wall_ms, memory_mb);
+    limits(&b, wall_ms, memory_mb, details);
     b.purse.first_word = first_word;
     for (int64_t p = 0; p < parts; p++) {
         b.init[p] = inits ? inits[p] : one;
@@ -453,7 +461,7 @@ static PyObject *py_registers(PyObject *self, PyObject *args) {
             }
         }
     }
-    if (batch_run(&b, nodes, stop) == 0) out = batch_result(&b, details);
+    if (batch_run(&b, nodes, stop) == 0) out = batch_result(&b);
 done:
     batch_close(&b);
     release(&t.held);
@@ -480,7 +488,7 @@ static PyObject *py_table(PyObject *self, PyObject *args) {
     if (PyErr_Occurred()) goto done;
     const int64_t *inits = column(&t.held, inits_object, "init", 8, &parts);
     if (!inits || batch_open(&b, t.n, parts) < 0 || order_ranges(&b, &t, starts) < 0) goto done;
-    limits(&b, wall_ms, memory_mb);
+    limits(&b, wall_ms, memory_mb, details);
     for (int64_t p = 0; p < parts; p++) b.init[p] = inits[p];
     for (int64_t i = 0; i < t.n; i++) {
         if (t.a[i] < 0 || t.a[i] > INT32_MAX) {
@@ -489,7 +497,7 @@ static PyObject *py_table(PyObject *self, PyObject *args) {
         }
         b.ops[i] = (op){t.a[i], 0, (uint32_t)i, t.ret[i] == NEVER ? NONE : 0, 0, TRANSACTION, t.f[i]};
     }
-    if (batch_run(&b, nodes, stop) == 0) out = batch_result(&b, details);
+    if (batch_run(&b, nodes, stop) == 0) out = batch_result(&b);
 done:
     batch_close(&b);
     release(&t.held);
@@ -565,7 +573,7 @@ static PyObject *py_texts(PyObject *self, PyObject *args) {
     if (keys == Py_None && PyList_Append(names, Py_None) < 0) goto done;
     int64_t parts = (int64_t)PyList_Size(names), m;
     if (batch_open(&b, t.n, parts) < 0) goto done;
-    limits(&b, wall_ms, memory_mb);
+    limits(&b, wall_ms, memory_mb, details);
     if (!(b.texts = malloc((size_t)(t.n + parts + 1) * sizeof *b.texts)) ||
         order_events(t.call, t.ret, t.n, &events, &m) != DONE) {
         PyErr_NoMemory();
@@ -601,7 +609,7 @@ static PyObject *py_texts(PyObject *self, PyObject *args) {
     for (int64_t p = parts; p > 0; p--) b.event_start[p] = b.event_start[p - 1];
     b.event_start[0] = 0;
     if (batch_run(&b, nodes, stop) == 0) {
-        PyObject *result = batch_result(&b, details);
+        PyObject *result = batch_result(&b);
         if (result) out = PyTuple_Pack(2, result, names);
         Py_XDECREF(result);
     }

@@ -81,26 +81,37 @@ static int is_prefix(const text *x, const text *of) {
     return x->length <= of->length && memcmp(x->bytes, of->bytes, (size_t)x->length) == 0;
 }
 
-/* 1 if an open operation wants a value that nothing can make any more before it returns. */
-static int starved(const search *s) {
-    for (uint32_t w = 0; w < s->mw; w++)
-        for (uint64_t bits = s->active[w] & ~s->mask[w]; bits; bits &= bits - 1) {
+/* Which open operations can be starved depends on the position alone, and many configurations share one. */
+static void find_risky(search *s) {
+    s->risky_at = s->at;
+    for (uint32_t w = 0; w < s->mw; w++) {
+        s->risky[w] = 0;
+        for (uint64_t bits = s->active[w]; bits; bits &= bits - 1) {
             uint32_t o = s->slot_op[w * 64 + (uint32_t)__builtin_ctzll(bits)];
-            const op *it = s->ops + o;
-            if (!wants(it) || it->a == s->state || (int64_t)s->last_source[o] > s->at) continue;
+            if ((int64_t)s->last_source[o] <= s->at && wants(s->ops + o)) s->risky[w] |= bits & -bits;
+        }
+    }
+}
+
+/* 1 if an open operation wants a value that nothing can make any more before it returns. */
+static int starved(search *s) {
+    if (s->risky_at != s->at) find_risky(s);
+    for (uint32_t w = 0; w < s->mw; w++)
+        for (uint64_t bits = s->risky[w] & ~s->mask[w]; bits; bits &= bits - 1) {
+            const op *it = s->ops + s->slot_op[w * 64 + (uint32_t)__builtin_ctzll(bits)];
+            if (it->a == s->state) continue;
             int found = 0;
             for (uint32_t v = 0; v < s->mw && !found; v++)
                 for (uint64_t rest = s->active[v] & ~s->pure[v] & ~s->mask[v]; rest; rest &= rest - 1) {
                     const op *source = s->ops + s->slot_op[v * 64 + (uint32_t)__builtin_ctzll(rest)];
-                    if (source != it && (source->f == WRITE ? source->a : source->b) == it->a) {
+                    if (source != it && made_by(source) == it->a) {
                         found = 1;
                         break;
                     }
                 }
             for (uint32_t c = 0; c < s->classes && !found; c++) {
                 const info_class *k = s->infos + c;
-                const op *source = s->ops + k->sample;
-                if (!k->available || (source->f == WRITE ? source->a : source->b) != it->a) continue;
+                if (!k->available || k->to != it->a) continue;
                 found = s->mode == ENDLESS || ((s->counts[k->word] >> k->shift) & k->most) < k->available;
             }
             if (!found) return 1;

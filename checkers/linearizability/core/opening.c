@@ -1,7 +1,7 @@
 /* Opening a search: slots for open operations, classes of those of unknown outcome, tables to look ahead. */
 #include "search.h"
 
-#define CROWD 4           /* with more open operations than this, it pays to look ahead */
+#define CROWD 5           /* with more open operations than this, it pays to look ahead */
 #define CLASSES_PLAIN 16  /* with more unknown operations than this, useless ones are looked for and dropped */
 
 static uint64_t class_hash(const search *s, const op *o) {
@@ -43,30 +43,35 @@ done:
     return status;
 }
 
+/* Numbers the effects of operations of unknown outcome: compares first, then writes, each in the order of rows. */
 static int number_classes(search *s, uint32_t unknown) {
+    if (!unknown) return DONE;
     uint64_t mask = 15;
     while (mask < 2 * (uint64_t)unknown) mask = 2 * mask + 1;
-    uint32_t *cells = take(s, (size_t)mask + 1, sizeof *cells);
+    uint32_t *cells = malloc(((size_t)mask + 1 + unknown) * sizeof *cells);
     s->infos = take(s, unknown, sizeof *s->infos);
     if (!cells || !s->infos) {
         free(cells);
         return NO_MEMORY;
     }
+    uint32_t *rows = cells + mask + 1, rows_n = 0;
     memset(cells, 0xff, ((size_t)mask + 1) * sizeof *cells);
-    for (uint32_t j = 0; j < 2 * s->n; j++) {
-        uint32_t i = j < s->n ? j : j - s->n;
+    for (uint32_t i = 0; i < s->n; i++)
+        if (s->ops[i].slot == NONE && !s->ops[i].pure) rows[rows_n++] = i;
+    for (uint32_t j = 0; j < 2 * rows_n; j++) {
+        uint32_t i = rows[j < rows_n ? j : j - rows_n];
         op *o = s->ops + i;
-        if (o->slot != NONE || o->pure || (o->f == WRITE) != (j >= s->n)) continue;
+        if ((o->f == WRITE) != (j >= rows_n)) continue;
         uint64_t at = class_hash(s, o) & mask;
         while (cells[at] != NONE && !same_class(s, s->ops + s->infos[cells[at]].sample, o)) at = (at + 1) & mask;
         if (cells[at] == NONE) {
             cells[at] = s->classes;
+            s->infos[s->classes].to = made_by(o);
             s->infos[s->classes++].sample = i;
         }
         o->info = cells[at];
         s->infos[o->info].total++;
     }
-    s->purse->used -= ((size_t)mask + 1) * sizeof *cells;
     free(cells);
     uint32_t word = 0, used = 0;
     for (uint32_t c = 0; c < s->classes; c++) {
@@ -82,9 +87,9 @@ static int number_classes(search *s, uint32_t unknown) {
         used += width;
     }
     s->cw = s->classes ? word + 1 : 0;
-    s->guards = take(s, s->cw, sizeof *s->guards);
-    s->counts = take(s, s->cw, sizeof *s->counts);
-    if (!s->guards || !s->counts) return NO_MEMORY;
+    s->guards = take(s, 2 * (size_t)s->cw, sizeof *s->guards);
+    if (!s->guards) return NO_MEMORY;
+    s->counts = s->guards + s->cw;
     for (uint32_t c = 0; c < s->classes; c++) {
         uint32_t width = 0;
         for (uint32_t total = s->infos[c].total; total; total >>= 1) width++;
@@ -120,6 +125,7 @@ static int find_sources(search *s) {
     uint32_t *last = NULL;
     int64_t room = 0;
     int status = NO_MEMORY;
+    s->risky_at = -1;
     if (!(s->last_source = take(s, s->n, sizeof *s->last_source)) || ids_open(&numbers, NULL, NULL, 0, 0) != DONE)
         return NO_MEMORY;
     for (int64_t i = 0; i < s->m; i++) {
@@ -127,7 +133,7 @@ static int find_sources(search *s) {
         const op *it = s->ops + o;
         int is_return = s->events[i] & 1;
         if (is_return ? !wants(it) : it->f != WRITE && it->f != CAS) continue;
-        uint32_t v = ids_number(&numbers, is_return ? it->a : it->f == WRITE ? it->a : it->b);
+        uint32_t v = ids_number(&numbers, is_return ? it->a : made_by(it));
         if (v == NONE) goto done;
         if ((int64_t)v >= room) {
             int64_t bigger = 2 * (int64_t)v + 64;
@@ -171,15 +177,16 @@ search *search_open(enum kind kind, op *ops, uint32_t n, const uint32_t *events,
         else if (++open > most)
             most = open;
     }
+    s->most_open = most;
     s->mw = most > 64 ? (most + 63) / 64 : 1;
     uint32_t *freed = malloc(((size_t)most + 1) * sizeof *freed), free_n = most;
-    s->slot_op = take(s, most, sizeof *s->slot_op);
-    s->active = take(s, s->mw, sizeof(uint64_t));
-    s->pure = take(s, s->mw, sizeof(uint64_t));
-    s->mask = take(s, s->mw, sizeof(uint64_t));
-    if (!freed || !s->slot_op || !s->active || !s->pure || !s->mask) goto failed;
-    s->returns = take(s, n, sizeof *s->returns);
-    if (!s->returns) goto failed;
+    s->active = take(s, 4 * (size_t)s->mw, sizeof *s->active);
+    s->slot_op = take(s, (size_t)most + n, sizeof *s->slot_op);
+    if (!freed || !s->active || !s->slot_op) goto failed;
+    s->pure = s->active + s->mw;
+    s->mask = s->pure + s->mw;
+    s->risky = s->mask + s->mw;
+    s->returns = s->slot_op + most;
     for (uint32_t i = 0; i < most; i++) freed[i] = most - 1 - i;
     for (int64_t i = 0; i < m; i++) {
         op *o = ops + (events[i] >> 1);
@@ -235,14 +242,12 @@ failed:
 
 void search_close(search *s) {
     if (!s) return;
+    let_go(s, s->used);
     for (int64_t i = 0; i < s->states_n; i++) free((void *)(uintptr_t)s->states[i].bytes);
     free(s->infos);
     free(s->guards);
     free(s->slot_op);
     free(s->active);
-    free(s->pure);
-    free(s->mask);
-    free(s->counts);
     free(s->line);
     free(s->frames);
     free(s->memo);
@@ -251,7 +256,6 @@ void search_close(search *s) {
     free(s->state_cells);
     free(s->next_read);
     free(s->next_put);
-    free(s->returns);
     free(s->last_source);
     free(s->cache);
     breadth_close(s);

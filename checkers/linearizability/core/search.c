@@ -38,7 +38,7 @@ static int more_cells(search *s) {
     uint64_t mask = 2 * s->cells_mask + 1;
     uint32_t *cells = malloc(((size_t)mask + 1) * sizeof *cells);
     if (!cells) return NO_MEMORY;
-    s->purse->used += ((size_t)s->cells_mask + 1) * sizeof *cells;
+    hold(s, ((size_t)s->cells_mask + 1) * sizeof *cells);
     memset(cells, 0xff, ((size_t)mask + 1) * sizeof *cells);
     for (uint64_t i = 0; i <= s->cells_mask; i++) {
         if (s->cells[i] == NONE) continue;
@@ -52,35 +52,35 @@ static int more_cells(search *s) {
     return DONE;
 }
 
-/* 1 if the present configuration is known to be dead, 0 if it is new (and remembered from now on). */
-static int known(search *s) {
+/* 1 if a configuration is known to be dead, 0 if it is new: and remembered from now on, if it is to be. */
+static int known(search *s, int64_t at, int64_t state, const uint64_t *mask, const uint64_t *counts, int remembered) {
     int64_t words = 2 + s->mw + s->cw;
     if (s->memo_n >= (int64_t)NONE) return NO_MEMORY;
     if (enlarge(s, (void **)&s->memo, &s->memo_room, (s->memo_n + 1) * words, sizeof *s->memo) != DONE)
         return NO_MEMORY;
     uint64_t *fresh = ENTRY(s, s->memo_n);
-    fresh[0] = (uint64_t)s->state;
-    fresh[1] = (uint64_t)s->at << 32 | NONE;
-    memcpy(fresh + 2, s->mask, s->mw * sizeof *fresh);
-    memcpy(fresh + 2 + s->mw, s->counts, s->cw * sizeof *fresh);
+    fresh[0] = (uint64_t)state;
+    fresh[1] = (uint64_t)at << 32 | NONE;
+    copy_words(fresh + 2, mask, s->mw);
+    copy_words(fresh + 2 + s->mw, counts, s->cw);
     uint64_t cell = entry_hash(s, fresh) & s->cells_mask;
     for (; s->cells[cell] != NONE; cell = (cell + 1) & s->cells_mask) {
         const uint64_t *old = ENTRY(s, s->cells[cell]);
-        if (old[0] != fresh[0] || old[1] >> 32 != fresh[1] >> 32 || memcmp(old + 2, fresh + 2, s->mw * sizeof *old))
-            continue;
+        if (old[0] != fresh[0] || old[1] >> 32 != fresh[1] >> 32 || !same_words(old + 2, fresh + 2, s->mw)) continue;
         if (s->mode != EXACT) return 1;
         uint32_t next = s->cells[cell];
         for (int walked = 0; next != NONE && walked < WALK_MAX; walked++) {
             const uint64_t *spent = ENTRY(s, next) + 2 + s->mw;
             uint32_t w = 0;
-            while (w < s->cw && (((s->counts[w] | s->guards[w]) - spent[w]) & s->guards[w]) == s->guards[w]) w++;
+            while (w < s->cw && (((counts[w] | s->guards[w]) - spent[w]) & s->guards[w]) == s->guards[w]) w++;
             if (w == s->cw) return 1;
             next = (uint32_t)ENTRY(s, next)[1];
         }
-        fresh[1] = (uint64_t)s->at << 32 | s->cells[cell];
+        fresh[1] = (uint64_t)at << 32 | s->cells[cell];
         s->cells[cell] = (uint32_t)s->memo_n++;
         return 0;
     }
+    if (!remembered) return 0;
     s->cells[cell] = (uint32_t)s->memo_n++;
     if (2 * ++s->cells_used > s->cells_mask) return more_cells(s);
     return 0;
@@ -98,7 +98,8 @@ static int enter(search *s) {
         s->far_last = s->line_n ? s->line[s->line_n - 1] : NONE;
     }
     s->nodes++;
-    int dead = known(s);
+    /* Where no outcome is unknown, a configuration cannot come back before it is dead, and most never die. */
+    int dead = known(s, s->at, s->state, s->mask, s->counts, s->classes > 0);
     if (dead) return dead < 0 ? dead : DONE;
     int64_t words = FRAME_WORDS(s);
     if (enlarge(s, (void **)&s->frames, &s->frames_room, (s->depth + 1) * words, sizeof *s->frames) != DONE)
@@ -111,19 +112,20 @@ static int enter(search *s) {
         frame[3 + w] = s->mask[w];
         frame[3 + s->mw + w] = s->active[w] & ~s->pure[w] & ~s->mask[w];
     }
-    memcpy(frame + 3 + 2 * s->mw, s->counts, s->cw * sizeof *frame);
+    copy_words(frame + 3 + 2 * s->mw, s->counts, s->cw);
     return DONE;
 }
 
 static int choose_info(search *s, uint64_t *frame, int64_t *next, uint32_t *what, int aimed, int64_t aim,
                        int first_round) {
     uint32_t c = (uint32_t)frame[2], end = 2 * s->classes, stop = first_round ? s->classes : end;
+    if (!aimed && c < s->classes) c = s->classes;
     for (; c < stop; c++) {
         /* First those that lead where the returning operation wants to be, then the others. Compares come first in
          * the first round, since plain writes are good for more, and last in the other, since a write makes useless
          * what came just before it. */
         const info_class *k = s->infos + (c < s->classes ? c : end - 1 - c);
-        if (!k->available || (c < s->classes) != (aimed && leads_to(s->ops + k->sample, aim))) continue;
+        if (!k->available || (c < s->classes) != (aimed && k->to == aim)) continue;
         if (s->mode != ENDLESS && ((s->counts[k->word] >> k->shift) & k->most) >= k->available) continue;
         int legal = step(s, s->state, s->ops + k->sample, next);
         if (legal < 0) return legal;
@@ -248,11 +250,12 @@ static int explore(search *s, int64_t stop, int *out_of) {
         go_back(s, position);
         s->state = (int64_t)frame[1];
         s->line_n = (int64_t)(frame[2] >> 32);
-        memcpy(s->mask, frame + 3, s->mw * sizeof *frame);
-        memcpy(s->counts, frame + 3 + 2 * s->mw, s->cw * sizeof *frame);
+        copy_words(s->mask, frame + 3, s->mw);
+        copy_words(s->counts, frame + 3 + 2 * s->mw, s->cw);
         int found = choose(s, frame, &next, &what);
         if (found < 0) return found;
         if (!found) {
+            if (!s->classes && (status = known(s, position, s->state, s->mask, s->counts, 1)) < 0) return status;
             s->depth--;
             continue;
         }

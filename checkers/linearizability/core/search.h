@@ -16,6 +16,7 @@ typedef struct {
     uint32_t sample, total, word, shift;
     uint32_t available;
     uint64_t most; /* as many as fit into the field */
+    int64_t to;    /* of kind REGISTER: the value it makes */
 } info_class;
 
 typedef struct {
@@ -33,14 +34,17 @@ struct search {
     const text *texts;
     const hooks *hooks;
     purse *purse;
+    size_t used; /* what this search has taken from the purse */
 
+    uint32_t most_open; /* operations at once, of known outcome */
     uint32_t mw, cw, classes; /* words of a mask, words of the counts, classes of unknown operations */
     info_class *infos;
     uint64_t *guards;
-    uint32_t *slot_op;
+    uint32_t *slot_op, *returns; /* of a slot and of an operation; in one block, as are the masks and the counts */
 
     int64_t at; /* position in events */
-    uint64_t *active, *pure, *mask, *counts;
+    uint64_t *active, *pure, *mask, *risky, *counts;
+    int64_t risky_at; /* `risky` are the operations open here that want a value which no operation called later makes */
     int64_t state;
     uint32_t *line; /* what was linearized so far, in order: ops, or CLASS_BIT | class */
     int64_t line_n, line_room;
@@ -56,7 +60,7 @@ struct search {
     int64_t states_n, states_room;
     uint32_t *state_cells;
     uint64_t state_mask;
-    uint32_t *next_read, *next_put, *returns;
+    uint32_t *next_read, *next_put;
     int64_t info_put;
     uint32_t *last_source; /* of kind REGISTER: where the last operation before a return is called that makes what it wants */
 
@@ -76,8 +80,10 @@ struct search {
 };
 
 /* state.c */
+void hold(search *s, size_t bytes);
+void let_go(search *s, size_t bytes);
 void *take(search *s, size_t count, size_t size);
-int enlarge(search *s, void **p, int64_t *room, int64_t wanted, size_t size);
+int enlarge_now(search *s, void **p, int64_t *room, int64_t wanted, size_t size);
 int same_bytes(const text *x, const text *y);
 int64_t text_state(search *s, const text *front, const text *back);
 int64_t asked(search *s, int64_t state, int64_t klass, int reach);
@@ -100,12 +106,27 @@ static inline int has(const uint64_t *mask, uint32_t slot) { return (int)(mask[s
 static inline void set(uint64_t *mask, uint32_t slot) { mask[slot >> 6] |= UINT64_C(1) << (slot & 63); }
 static inline void unset(uint64_t *mask, uint32_t slot) { mask[slot >> 6] &= ~(UINT64_C(1) << (slot & 63)); }
 
+static inline int enlarge(search *s, void **p, int64_t *room, int64_t wanted, size_t size) {
+    return wanted <= *room ? DONE : enlarge_now(s, p, room, wanted, size);
+}
+
+/* A few words, too few to be worth a call of memcpy. */
+static inline void copy_words(uint64_t *to, const uint64_t *from, int64_t n) {
+    for (int64_t i = 0; i < n; i++) to[i] = from[i];
+}
+
+static inline int same_words(const uint64_t *x, const uint64_t *y, int64_t n) {
+    uint64_t differing = 0;
+    for (int64_t i = 0; i < n; i++) differing |= x[i] ^ y[i];
+    return !differing;
+}
+
 static inline int wants(const op *o) { return o->f == READ || o->f == CAS; }
 
-/* Where an operation would lead a register to. */
-static inline int leads_to(const op *o, int64_t value) {
-    return o->f == WRITE ? o->a == value : o->f == CAS && o->b == value;
-}
+/* The value that a write or a compare-and-set of a register makes. */
+static inline int64_t made_by(const op *o) { return o->f == WRITE ? o->a : o->b; }
+
+static inline int leads_to(const op *o, int64_t value) { return (o->f == WRITE || o->f == CAS) && made_by(o) == value; }
 
 /* One step of the model: 1 legal, 0 illegal, below 0 a status. */
 

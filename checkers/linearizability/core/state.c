@@ -9,20 +9,30 @@ double now_seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* Counts memory that this search holds. */
+void hold(search *s, size_t bytes) {
+    s->used += bytes;
+    s->purse->used += bytes;
+}
+
+void let_go(search *s, size_t bytes) {
+    s->used -= bytes;
+    s->purse->used -= bytes;
+}
+
 void *take(search *s, size_t count, size_t size) {
     if (!count) count = 1;
     void *p = calloc(count, size);
-    if (p) s->purse->used += count * size;
+    if (p) hold(s, count * size);
     return p;
 }
 
-int enlarge(search *s, void **p, int64_t *room, int64_t wanted, size_t size) {
-    if (wanted <= *room) return DONE;
-    int64_t next = *room ? *room : 64;
+int enlarge_now(search *s, void **p, int64_t *room, int64_t wanted, size_t size) {
+    int64_t next = *room ? *room : 256;
     while (next < wanted) next += next / 2 + 16;
     void *bigger = realloc(*p, (size_t)next * size);
     if (!bigger) return NO_MEMORY;
-    s->purse->used += (size_t)(next - *room) * size;
+    hold(s, (size_t)(next - *room) * size);
     *p = bigger;
     *room = next;
     return DONE;
@@ -66,7 +76,7 @@ int64_t text_state(search *s, const text *front, const text *back) {
             while (cells[to] != NONE) to = (to + 1) & mask;
             cells[to] = (uint32_t)i;
         }
-        s->purse->used -= ((size_t)s->state_mask + 1) * sizeof *cells;
+        let_go(s, ((size_t)s->state_mask + 1) * sizeof *cells);
         free(s->state_cells);
         s->state_cells = cells;
         s->state_mask = mask;
@@ -98,7 +108,7 @@ int64_t asked(search *s, int64_t state, int64_t klass, int reach) {
             while (bigger[to].key != UINT64_MAX) to = (to + 1) & mask;
             bigger[to] = s->cache[i];
         }
-        s->purse->used -= ((size_t)s->cache_mask + 1) * sizeof *bigger;
+        let_go(s, ((size_t)s->cache_mask + 1) * sizeof *bigger);
         free(s->cache);
         s->cache = bigger;
         s->cache_mask = mask;

@@ -199,6 +199,37 @@ def test_a_users_model_is_asked_once_for_each_state_and_class(engine: Any) -> No
     assert {c.state for c in bad.prefix.configurations} <= {"6"}
 
 
+class Kinds:
+    """A user's model that remembers of which type the values were; its first state is None."""
+
+    def init(self) -> Any:
+        return None
+
+    def step(self, state: Any, op: Operation) -> tuple[bool, Any]:
+        if op.f == "put":
+            return True, (*(state or ()), type(op.argument).__name__)
+        return list(state or ()) == op.result, state
+
+
+@pytest.mark.parametrize("engine", ["core", "fallback"])
+def test_equal_values_of_other_types_are_other_operations_of_a_users_model(engine: Any) -> None:
+    values = (True, 1, 1.0, None, "1")
+    ops = [Operation(f="put", argument=9, process=1, invoked=0, returned=1, outcome="fail")]
+    ops += [
+        Operation(f="put", argument=v, process=1, invoked=2 + 2 * i, returned=3 + 2 * i) for i, v in enumerate(values)
+    ]
+    seen = ["bool", "int", "float", "NoneType", "str"]
+    for result, verdict in ((seen, "valid"), (["bool"] * 5, "invalid")):
+        read = Operation(f="read", result=result, process=2, invoked=90, returned=91)
+        decision = decide(Kinds(), [*ops, read], engine=engine)
+        assert decision.verdict == verdict
+        if verdict == "invalid":
+            assert decision.prefix is not None
+            failing = decision.operations.operation(decision.prefix.failing)
+            assert failing is not None
+            assert failing.f == "read"
+
+
 class Broken(Counter):
     def step(self, state: int, op: Operation) -> tuple[bool, int]:
         raise ZeroDivisionError("the user's own mistake")
