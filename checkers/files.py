@@ -1,4 +1,4 @@
-"""History files: JSON lines in UTF-8, plain or in zstd frames, read and written as a stream.
+"""History files: JSON lines in UTF-8, read and written as a stream; written plain or in zstd frames, read in gzip too.
 
 A reader never holds more than one block of lines; a writer hands every whole line to the file at `flush`, so a lab
 that dies leaves a prefix that can still be read.
@@ -15,14 +15,7 @@ import msgspec
 import zstandard
 
 from checkers.event import Event, HistoryError
-
-READ_BYTES: Final = 1 << 20
-ZSTD_BYTES: Final = 1 << 13
-"""Compressed bytes taken at a time: histories shrink some twenty times, and blocks should fit the processor's cache;
-garbage may shrink ten thousand times, and must not fill the memory."""
-
-LINE_MAX: Final = 1 << 27
-"""A single line (one drain of one queue) larger than this is taken for garbage."""
+from checkers.wrapping import LINE_MAX, Broken, pieces
 
 ZSTD_LEVEL: Final = 3
 
@@ -34,58 +27,22 @@ def compressed(path: Path) -> bool:
     return path.suffix in {".zst", ".zstd"}
 
 
-class _Cut(Exception):
-    """The compressed stream ends inside a frame, or is no zstd at all."""
-
-    def __init__(self, reason: str, truncated: bool) -> None:
-        super().__init__(reason)
-        self.truncated = truncated
-
-
-def _plain_chunks(file: BinaryIO) -> Iterator[bytes]:
-    while chunk := file.read(READ_BYTES):
-        yield chunk
-
-
-def _zstd_chunks(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the decompressed bytes of all frames; raise `_Cut` where the stream breaks."""
-    context = zstandard.ZstdDecompressor()
-    frame = context.decompressobj()
-    inside = False
-    while chunk := file.read(ZSTD_BYTES):
-        while chunk:
-            inside = True
-            try:
-                data = frame.decompress(chunk)
-            except zstandard.ZstdError as error:
-                raise _Cut(f"the compressed data is garbled ({error})", False) from error
-            if data:
-                yield data
-            if not frame.eof:
-                break
-            chunk = frame.unused_data
-            frame = context.decompressobj()
-            inside = False
-    if inside:
-        raise _Cut("the compressed file ends in the middle of a frame", True)
-
-
 def read_lines(path: Path, decoder: msgspec.json.Decoder[Line]) -> Iterator[list[Line]]:
-    """Yield the decoded lines of a plain or compressed JSON-lines file, a block at a time.
+    """Yield the decoded lines of a plain or compressed JSON-lines file (zstd or gzip, by its first bytes) in blocks.
 
     Every whole line before a damage is yielded first; then `HistoryError` is raised. `OSError` passes through.
     """
     count = held = 0
     parts: list[bytes] = []  # of the line that is not whole yet
     with path.open("rb") as file:
-        chunks = _zstd_chunks(file) if compressed(path) else _plain_chunks(file)
-        cut: _Cut | None = None
+        chunks = pieces(file)
+        cut: Broken | None = None
         while cut is None:
             try:
                 chunk = next(chunks)
             except StopIteration:
                 break
-            except _Cut as reason:
+            except Broken as reason:
                 cut = reason
                 continue
             end = chunk.rfind(b"\n")
@@ -106,7 +63,7 @@ def read_lines(path: Path, decoder: msgspec.json.Decoder[Line]) -> Iterator[list
             held = len(parts[0])
             try:
                 lines = decoder.decode_lines(block)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 yield from _one_by_one(path, block, decoder, count)
                 raise AssertionError("a block that failed as a whole must fail line by line") from None
             count += len(lines)
@@ -124,11 +81,15 @@ def _one_by_one(path: Path, block: bytes, decoder: msgspec.json.Decoder[Line], c
         try:
             if line.strip():
                 good.append(decoder.decode(line))
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             if good:
                 yield good
             number = count + len(good)
-            reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else f"not an event ({error})"
+            reason = f"not an event ({error})"
+            if isinstance(error, UnicodeDecodeError):
+                reason = "not UTF-8 text"
+            elif isinstance(error, RecursionError):
+                reason = "a value is nested too deeply"
             raise HistoryError(str(path), number + 1, reason, events_read=number, truncated=False) from error
 
 

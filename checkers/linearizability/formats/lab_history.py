@@ -19,7 +19,7 @@ import msgspec
 from checkers.event import FORMAT_VERSION, SEND_OK, Event
 from checkers.linearizability.formats.json_lines import decoded
 from checkers.linearizability.formats.source import Source
-from checkers.linearizability.operations import Operation, Outcome
+from checkers.linearizability.operations import NEVER, Operation, Outcome
 
 SKIPPED_MAX: Final = 1000
 MODELS: Final = ("append-log", "fifo-queue")
@@ -97,16 +97,22 @@ def _calls(source: Source) -> tuple[list[_Call], set[str]]:
     return done, untrimmed
 
 
+def _is_offset(found: Any) -> bool:
+    return found.__class__ is int and 0 <= found < NEVER
+
+
 def _entries(source: Source, line: int | None, value: Any) -> Iterator[tuple[str, int, str]]:
     """Yield (queue, offset, message) of an answer. Raises `FormatError`."""
     try:
         for queue, batch in (value or {}).items():
             for offset, message in batch:
-                if offset.__class__ is not int or message.__class__ is not str:
+                if not _is_offset(offset) or message.__class__ is not str:
                     raise TypeError
                 yield queue, offset, message
     except (TypeError, ValueError, AttributeError):
-        raise source.error(line or 0, "the messages of an answer are {queue: [[offset, value], …]}") from None
+        raise source.error(
+            line or 0, "the messages of an answer are {queue: [[offset, value], …]}, offsets from 0"
+        ) from None
 
 
 @dataclass(slots=True)
@@ -128,6 +134,9 @@ class _Mapping:
             raise self.source.error(call.begun_line, f"this {begun.f} names no queue")
         offset = None if ended is None else ended.offset
         offsets = offset if isinstance(offset, list) else [offset]
+        for one in offsets:
+            if one is not None and not _is_offset(one):
+                raise self.source.error(call.ended_line or 0, f"an offset is a whole number from 0, not {one!r}")
         outcome: Outcome = "info" if ended is None or ended.type == "invoke" else ended.type
         if outcome == "ok" and ended is not None and ended.status not in (None, SEND_OK):
             outcome = "info"
@@ -153,7 +162,7 @@ class _Log(_Mapping):
     def answer(self, call: _Call, ended: Event) -> None:
         """Take every message of an answer, and the length of a queue."""
         if ended.f == "end" and ended.type == "ok":
-            if ended.value.__class__ is not int or call.begun.value.__class__ is not str:
+            if not _is_offset(ended.value) or call.begun.value.__class__ is not str:
                 raise self.source.error(call.ended_line or 0, "end answers the length of the queue it asked for")
             end = [ended.value, None]
             self.operations.append(call.operation("read", call.begun.value, "ok", list(end), end))

@@ -1,37 +1,13 @@
-"""The bytes of a history file, whatever wraps them: plain, zstd or gzip, told apart by their first bytes.
-
-Everything is read once, front to back, a piece at a time: a pipe serves as well as a file, and a compressed file that
-would unfold to more than the memory never does.
-"""
+"""A history file as pieces, blocks of lines or lines, with what its readers need to say where something is wrong."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final
 
-import zstandard
-
-PIECE: Final = 1 << 18
-"""Bytes taken from the file at a time; what is decoded at once should fit the processor's cache."""
-
-PACKED_PIECE: Final = 1 << 14
-"""Compressed bytes taken from the file at a time."""
-
-ZSTD_SIP: Final = 1 << 10
-"""Compressed bytes unfolded at a time: four bytes of zstd can mean 128 KiB, so this much means at most 32 MiB."""
-
-GZIP_MAX: Final = 1 << 18
-"""How far gzip unfolds at once."""
-
-LINE_MAX: Final = 32 << 20
-"""A line (or one EDN form) beyond this is refused: a drain of a million values fits, garbage without end does not."""
-
-ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
-GZIP_MAGIC: Final = b"\x1f\x8b"
-BOM: Final = b"\xef\xbb\xbf"
+from checkers import wrapping
+from checkers.wrapping import LINE_MAX, Broken
 
 
 class FormatError(Exception):
@@ -53,81 +29,9 @@ class Limits:
     depth: int = 200
 
 
-class _Broken(Exception):
-    """The wrapping of the file is damaged: the text is the reason."""
-
-
 def _file_pieces(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        yield from _unwrapped(file)
-
-
-def _unwrapped(file: BinaryIO) -> Iterator[bytes]:
-    head = file.read(PACKED_PIECE)
-    if head.startswith(ZSTD_MAGIC):
-        yield from _zstd(head, file)
-    elif head.startswith(GZIP_MAGIC):
-        yield from _gzip(head, file)
-    elif head:
-        yield head.removeprefix(BOM)
-        while piece := file.read(PIECE):
-            yield piece
-
-
-def _packed(head: bytes, file: BinaryIO) -> Iterator[bytes]:
-    yield head
-    while piece := file.read(PACKED_PIECE):
-        yield piece
-
-
-def _zstd(head: bytes, file: BinaryIO) -> Iterator[bytes]:
-    """Unfold all frames; zstd's own file reader ends silently in the middle of a frame, so frames are followed here."""
-    frame = zstandard.ZstdDecompressor().decompressobj()
-    inside = False
-    full: list[bytes] = []
-    for packed in _packed(head, file):
-        for start in range(0, len(packed), ZSTD_SIP):
-            sip = packed[start : start + ZSTD_SIP]
-            while sip:
-                inside = True
-                try:
-                    full.append(frame.decompress(sip))
-                except zstandard.ZstdError as error:
-                    raise _Broken(f"the zstd data is garbled ({error}): copy the file again") from None
-                sip = b""
-                if frame.eof:
-                    sip = frame.unused_data
-                    frame = zstandard.ZstdDecompressor().decompressobj()
-                    inside = False
-            if sum(map(len, full)) >= PIECE:
-                yield b"".join(full)
-                full.clear()
-    if full:
-        yield b"".join(full)
-    if inside:
-        raise _Broken("the compressed file ends in the middle of a frame: copy it again")
-
-
-def _gzip(head: bytes, file: BinaryIO) -> Iterator[bytes]:
-    member: Any = zlib.decompressobj(wbits=31)
-    started = False
-    for piece in _packed(head, file):
-        rest = piece
-        while rest:
-            started = True
-            try:
-                unfolded = member.decompress(rest, GZIP_MAX)
-            except zlib.error as error:
-                raise _Broken(f"the gzip data is garbled ({error}): copy the file again") from None
-            if unfolded:
-                yield unfolded
-            rest = member.unconsumed_tail
-            if member.eof:
-                rest = member.unused_data.lstrip(b"\0")
-                member = zlib.decompressobj(wbits=31)
-                started = False
-    if started:
-        raise _Broken("the compressed file ends in the middle: copy it again")
+        yield from wrapping.pieces(file)
 
 
 @dataclass(slots=True)
@@ -169,8 +73,8 @@ class Source:
     def _next(self) -> bytes:
         try:
             return next(self._pieces, b"")
-        except _Broken as error:
-            raise self.error(self.line, str(error)) from None
+        except Broken as error:
+            raise self.error(self.line, f"{error}: copy it again") from None
 
     def blocks(self) -> Iterator[tuple[int, int, bytes]]:
         """Yield (number of the first line, how many, whole lines); the last line of the file may lack its end.

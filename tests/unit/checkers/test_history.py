@@ -97,7 +97,7 @@ def test_a_garbled_line_is_named(tmp_path: Path) -> None:
 
 def test_garbage_in_the_compressed_data_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "h.jsonl.zst", good_story())
-    path.write_bytes(b"no zstd at all")
+    path.write_bytes(path.read_bytes()[:8] + b"\xff" * 40)
     with pytest.raises(HistoryError, match="garbled"):
         load_history(path)
 
@@ -237,8 +237,9 @@ def test_each_gate_speaks(gate: dict[str, float], words: str) -> None:
 
 @pytest.mark.parametrize("name", ["long.jsonl", "long.jsonl.zst"])
 def test_a_line_of_many_pieces_is_read_whole(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("checkers.files.READ_BYTES", 7)
-    monkeypatch.setattr("checkers.files.ZSTD_BYTES", 3)
+    monkeypatch.setattr("checkers.wrapping.PACKED_PIECE", 7)
+    monkeypatch.setattr("checkers.wrapping.PIECE", 5)
+    monkeypatch.setattr("checkers.wrapping.ZSTD_SIP", 3)
     written = [Event(n, n, "lab", "info", "note", "é" * (n % 5) * 17) for n in range(40)]
     with HistoryWriter(tmp_path / name) as out:
         out.write_all(written)
@@ -248,7 +249,8 @@ def test_a_line_of_many_pieces_is_read_whole(tmp_path: Path, name: str, monkeypa
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("checkers.files.READ_BYTES", 10)
+    monkeypatch.setattr("checkers.wrapping.PACKED_PIECE", 10)
+    monkeypatch.setattr("checkers.wrapping.PIECE", 10)
     monkeypatch.setattr("checkers.files.LINE_MAX", 100)
     first = msgspec.json.encode(Event(0, 0, "lab", "info", "note"))
     (tmp_path / "h.jsonl").write_bytes(first + b"\n" + b"x" * 1000)

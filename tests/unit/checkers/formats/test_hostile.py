@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from checkers.linearizability.formats.read import FormatError, read_operations, read_source
+from checkers.linearizability.formats.read import FormatError, Options, read_operations, read_source
 from checkers.linearizability.formats.source import Limits, Source
 from tests.unit.checkers.formats.samples import GOLDEN, history, imported, line
 
@@ -261,7 +261,7 @@ def test_a_damaged_wrapping(pack: Any, tmp_path: Path) -> None:
         read_operations(path, "register")
     path.write_bytes(pack(b'{"' + b" " * (80 << 20)))
     with pytest.raises(FormatError, match="longer than 32 MiB"):
-        read_operations(path, "register")
+        read_operations(path, "register", Options(limits=Limits(line=32 << 20)))
 
 
 def test_any_prefix_of_a_history_is_read_or_refused() -> None:

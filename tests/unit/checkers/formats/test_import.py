@@ -383,6 +383,18 @@ def test_a_lab_history_of_another_version_is_refused() -> None:
         imported("".join(msgspec.json.encode(event).decode() + "\n" for event in events), "append-log")
 
 
+@pytest.mark.parametrize("offset", [-5, 1 << 62])
+@pytest.mark.parametrize("model", ["append-log", "fifo-queue"])
+def test_what_is_no_offset_of_the_lab_is_refused(offset: int, model: str) -> None:
+    """A negative one would be a hole, and with it a log that is not linearizable."""
+    sent, polled = lab_events(), lab_events()
+    sent[2].offset = offset
+    polled[6].value = {"t/a/0": [[offset, "r/0/0"]]}
+    for events, says in ((sent, "line 3: an offset is a whole number from 0"), (polled, "line 7: the messages of an")):
+        with pytest.raises(FormatError, match=says):
+            imported(b"".join(map(encode_event, events)), model)
+
+
 def test_a_message_of_the_lab_came_out_between_its_deliveries() -> None:
     """A poll that began first and was answered last may have been the one that took it out."""
     story = Story().tell("0>s(a) 0<s(a)@0 0>s(b) 0<s(b)@1 1>poll 2>poll 2<poll=[1:b] 3>poll 3<poll=[0:a] 1<poll=[0:a]")
