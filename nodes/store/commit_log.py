@@ -243,9 +243,9 @@ class CommitLog:
         """Count everything from `offset` on as not yet synced (after a restart nobody knows)."""
         for segment in self.segments:
             if segment.start + segment.length >= offset:
+                segment.dirty = True  # first, or else one too many would close the one just opened
                 if segment.file is None:
                     self._open(segment)
-                segment.dirty = True
         self._folder_dirty = True
 
     def _forget(self, segment: Segment) -> None:

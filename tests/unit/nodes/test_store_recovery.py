@@ -9,7 +9,7 @@ import pytest
 
 from nodes.flaws import Flaw
 from nodes.remoting.message import decode_record
-from nodes.store import recovery
+from nodes.store import commit_log, recovery
 from nodes.store.disk import RealDisk
 from nodes.store.errors import StoreCorrupt
 from nodes.store.store import MessageStore
@@ -391,3 +391,21 @@ def test_time_does_not_matter_to_recovery() -> None:
         fill(store, 5)
     disk.kill()
     assert len(bodies(open_store(disk), count=100)) == 15
+
+
+def test_a_start_syncs_more_files_than_it_keeps_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a flush mark nothing is known to be synced, however many files there are."""
+    monkeypatch.setattr(commit_log, "OPEN_SEGMENTS_MAX", 3)
+    monkeypatch.setattr(recovery, "REWRITE_MAX", 0)  # a log so long is not written once more
+    disk = ForgetfulDisk()
+    store = open_store(disk)
+    for number in range(30):
+        store.append([message(f"{number}-" + "x" * 300)], HOST)
+    store.write_pending()
+    store.close()
+    disk.remove("/store/checkpoint")
+    again = open_store(disk)
+    assert again.min_offset == 0
+    assert len(bodies(again)) == 30
+    found = disk.survivor(Keep.NOTHING)
+    assert len(bodies(open_store(found))) == 30
