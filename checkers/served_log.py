@@ -78,8 +78,9 @@ def _drained(facts: Facts) -> Int:
     if not len(entries):
         return np.zeros(0, dtype=np.int64)
     final = drain.final[entries.read] & (logs.entry_row >= 0) & drain.decided[history.reads.queue[entries.read]]
-    rows = np.unique(logs.entry_row[final])
-    return rows[logs.value[rows] >= 0]
+    shown = np.zeros(len(logs.queue), dtype=bool)
+    shown[logs.entry_row[final]] = True
+    return np.flatnonzero(shown & (logs.value >= 0))
 
 
 def _judged(facts: Facts) -> Mask:
