@@ -1,8 +1,9 @@
 """A push consumer under the same rules: its pulls are one thread of the history, its handler calls another.
 
 The library pulls and handles by itself and tells through hooks. A pull or a handler call is journalled as invocation
-and completion together, when it ended: what it showed is certain, and an interval that is too short at its beginning
-can hide an order but never invent one.
+and completion together, when it ended. What it showed is certain, and so is that it ended after what it showed; but its
+interval is too short at its beginning, so what was acknowledged just before may in truth have overlapped it. No checker
+may demand of them (``mode`` "subscribe", handlers and their commits) that they saw what ended before they began.
 """
 
 import asyncio
