@@ -150,10 +150,10 @@ class ControlledRocketMQ(RocketMQSystem):
     async def _told(self, node: str, known: controller_port.Epochs) -> NodeStatus:
         master = known.broker_id == 0
         store = self._store(node)
-        begin = store.begin()
+        begin = await self._read(store.begin)
         slaves = await self._replicas(node) if master else ()
         acks = [int(slave["ack"]) for slave in slaves if slave["connected"]]
-        queues = store.queues()
+        queues = await self._read(store.queues)
         raw = {
             "role": MASTER if master else "SLAVE",
             "brokerId": known.broker_id,
@@ -216,7 +216,7 @@ class ControlledRocketMQ(RocketMQSystem):
 
     async def _ends(self, node: str) -> tuple[int, int] | None:
         known = await self._epochs(node)
-        return None if known is None else (self._store(node).begin(), known.end)
+        return None if known is None else (await self._read(self._store(node).begin), known.end)
 
     async def _in_sync(self, group: str) -> controller_port.InSync | None:
         """The set of a group as the leader of the controllers tells it, who is asked first once it is known."""
