@@ -87,7 +87,7 @@ def test_written_faults_come_in_the_order_of_their_times() -> None:
     )
     assert fault_schedule(built, 1) == (
         FaultPlan("first", "kill:master", 3_000_000_000, 5_000_000_000),
-        FaultPlan("f3", "destroy:slave,rejoin=yes,after=1s", 4_000_000_000, None),
+        FaultPlan("f3", "destroy:slave,after=1s,rejoin=yes", 4_000_000_000, None),
         FaultPlan("f1", "promote:broker-a/slave", 9_000_000_000, None),
     )
 
