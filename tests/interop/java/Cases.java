@@ -749,6 +749,8 @@ public final class Cases {
         // A start that finds the heartbeat lock taken goes without, and would wait for the next turn.
         consumer.setHeartbeatBrokerInterval(1000);
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        // What a listener has in its hands is done with, and its offset stored, before the consumer is gone.
+        consumer.setAwaitTerminationMillisWhenShutdown(60_000);
         consumer.subscribe(topic, expression);
         return consumer;
     }
