@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 # tests/conftest.py says which tests may run at the same time
-SIDE_BY_SIDE := -n 2
+SIDE_BY_SIDE := -n 3
 
 .PHONY: help install demo test unit lint test-partition soak soak-dledger flaws bench bench-rocketmq bench-checkers compared rocketmq test-interop clean
 

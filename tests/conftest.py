@@ -1,8 +1,8 @@
 """What holds for every test: hypothesis draws the same examples in every run, and no machine is too slow for it.
 
-``make test`` runs two tests at a time. Those that build labs share the machine's rules, loop devices and cgroups, and
-some look at all that is there: they run one after the other in one process. Those with Java programs on loopback do the
-same, and a file's tests stay together for the fixtures that they share.
+``make test`` runs three tests at a time, for those that build labs mostly wait. Tests that look at all that a machine
+has of loop devices, rules and mounts run one after the other, those that run and judge labs by plans do, too, and so do
+those with Java programs on loopback. A file's tests stay together for the fixtures that they share.
 """
 
 import pytest
@@ -15,9 +15,13 @@ settings.register_profile(
 settings.load_profile("same-everywhere")
 
 ONE_BY_ONE = {  # the start of a test's name -> tests that never run side by side; the longest come first
-    "tests/live/": "labs",
-    "tests/interop/test_java_worker.py": "labs",
-    "tests/interop/test_lab_run.py": "labs",
+    "tests/live/test_dledger_runs.py": "runs",
+    "tests/live/test_judged_runs.py": "runs",
+    "tests/live/test_partition_matrix.py": "runs",
+    "tests/live/test_run_workloads.py": "runs",
+    "tests/interop/test_java_worker.py": "runs",
+    "tests/interop/test_lab_run.py": "runs",
+    "tests/live/": "machine",
     "tests/interop/": "java",
 }
 
@@ -37,7 +41,7 @@ class SideBySide(LoadScopeScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> SideBySide:
-    """The scheduler of ``-n 2``."""
+    """The scheduler of ``-n 3``."""
     config.option.loadscopereorder = False
     return SideBySide(config, log)
 
