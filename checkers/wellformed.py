@@ -168,6 +168,7 @@ def _activity(facts: Facts, findings: Findings) -> None:
         findings.doubt("the history ends before its drain did: nothing can be concluded from what is missing")
     elif facts.span.interrupted:
         findings.details["interrupted"] = True
+        findings.doubt("the run was cut short: what its plan had still to do was not seen")
     _load_marks(facts, findings)
 
 

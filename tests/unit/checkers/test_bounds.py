@@ -11,7 +11,7 @@ from checkers.availability import HOLD_NS, Scope, recovery_point
 from checkers.compose import judge
 from checkers.history import Event
 from checkers.meta import MetaError
-from checkers.verdict import Validity
+from checkers.verdict import Validity, Verdict
 from tests.unit.checkers.runs import Pretend, pretend_run
 from tests.unit.checkers.story import NODES, Story
 
@@ -95,12 +95,18 @@ def test_a_group_that_waits_for_nobody_is_called_so() -> None:
     assert "waits for nobody" in judge(Story(groups=groups).drain("[]").events).promise
 
 
-def test_an_interrupted_run_says_so() -> None:
-    story = Story().tell("0>s(a) 0<s(a)@0")
-    story.phase("interrupted")
-    verdict = judge(story.drain("[a]").events)
-    assert verdict.valid is Validity.VALID
-    assert "interrupted" in verdict.why[-1]
+def test_an_interrupted_run_is_valid_at_no_rate() -> None:
+    """Nobody signs for what was left out; what was lost until then is lost all the same."""
+
+    def cut(drained: str) -> Verdict:
+        story = Story().tell("0>s(a) 0<s(a)@0")
+        story.phase("interrupted")
+        return judge(story.drain(drained).events)
+
+    assert cut("[a]").valid is Validity.UNKNOWN
+    assert any("cut short" in reason for reason in cut("[a]").why)
+    assert "interrupted" in cut("[a]").why[-1]
+    assert cut("[]").valid is Validity.INVALID
 
 
 def test_gates_can_be_set_by_name_only() -> None:
