@@ -135,17 +135,24 @@ class Group:
         await until(there, "a member leads")
         return found[0]
 
-    async def agree(self, *names: str) -> int:
-        """Wait until these members (all that run) have the same log and have committed all of it; its end."""
+    async def agree(self, *names: str, or_stopped: bool = False) -> int:
+        """Wait until these members (all that run) have the same log and have committed all of it; its end.
+
+        `or_stopped`: a minority may have stopped, since a majority lost what they hold as committed.
+        """
         chosen = names or tuple(self.nodes)
 
         def equal() -> bool:
             members = [self.member(name) for name in chosen]
+            if or_stopped:
+                members = [member for member in members if not member.failed]
+                if 2 * len(members) <= len(chosen):
+                    return False
             ends = {(member.raft.end, member.raft.durable, member.committed, member.applied()) for member in members}
             return len(ends) == 1 and len(set(ends.pop())) == 1
 
         await until(equal, "the members agree")
-        return self.member(chosen[0]).raft.end
+        return max(self.member(name).raft.end for name in chosen if not self.member(name).failed)
 
     def cut_off(self, name: str) -> None:
         """From now on nothing that this member says reaches another one."""
