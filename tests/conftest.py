@@ -1,8 +1,9 @@
 """What holds for every test: hypothesis draws the same examples in every run, and no machine is too slow for it.
 
 ``make test`` runs three tests at a time, for those that build labs mostly wait. Tests that look at all that a machine
-has of loop devices, rules and mounts run one after the other, those that run and judge labs by plans do, too, and so do
-those with Java programs on loopback. A file's tests stay together for the fixtures that they share.
+has of loop devices, rules and mounts run one after the other; those that run labs by plans do, too, in two groups of
+about the same length, and so do those with Java programs on loopback. A file's tests stay together for the fixtures
+that they share.
 """
 
 import pytest
@@ -15,8 +16,8 @@ settings.register_profile(
 settings.load_profile("same-everywhere")
 
 ONE_BY_ONE = {  # the start of a test's name -> tests that never run side by side; the longest come first
+    "tests/live/test_judged_runs.py": "judged runs",
     "tests/live/test_dledger_runs.py": "runs",
-    "tests/live/test_judged_runs.py": "runs",
     "tests/live/test_partition_matrix.py": "runs",
     "tests/live/test_run_workloads.py": "runs",
     "tests/interop/test_java_worker.py": "runs",
