@@ -11,28 +11,16 @@ import click
 
 from checkers import bench as checkers_bench
 from lab.bench import rto
+from lab.bench.apache import Rivals
 from lab.bench.figures import Figure, table, write
 from lab.bench.machine import machine
 from lab.bench.rig import CONFIGURATIONS, DLEDGER_ROLE, Rig
 from lab.errors import LabError
 
-APACHE: Final = {
-    ("ASYNC_MASTER", 1): 2_900.0,
-    ("ASYNC_MASTER", 16): 18_700.0,
-    ("ASYNC_MASTER", 64): 21_900.0,
-    ("SYNC_MASTER", 1): 1_100.0,
-    ("SYNC_MASTER", 16): 8_300.0,
-    ("SYNC_MASTER", 64): 17_900.0,
-    (DLEDGER_ROLE, 1): 316.0,  # and it does not even sync before it answers
-    (DLEDGER_ROLE, 16): 2_928.0,
-    (DLEDGER_ROLE, 64): 8_942.0,
-}
-"""Acknowledged sends per second of Apache RocketMQ 4.9.8 with its Java client on a machine with 2 cores."""
 SIZES: Final = (3, 5, 7)
 SIZES_CLIENTS: Final = 16
 GROWTH: Final = (1_000, 10_000, 100_000, 1_000_000)
 PARTS: Final = ("startup", "throughput", "replicas", "growth", "rto", "memory", "checkers")
-COMPARED: Final = "Apache RocketMQ 4.9.8, Java client, 2 cores"
 
 
 def _say(text: str) -> None:
@@ -61,7 +49,7 @@ def startup(rounds: int) -> list[Figure]:
     ]
 
 
-def throughput(seconds: float) -> tuple[list[Figure], dict[str, Any]]:
+def throughput(seconds: float, rivals: Rivals) -> tuple[list[Figure], dict[str, Any]]:
     """Acknowledged sends per second for each configuration and number of clients."""
     figures: list[Figure] = []
     detail: dict[str, Any] = {}
@@ -76,7 +64,8 @@ def throughput(seconds: float) -> tuple[list[Figure], dict[str, Any]]:
                 own = " + ".join(f"{share:.0%}" for share in got["client_cpu"])
                 _say(f"{name}: {rate}, CPU: clients {own}, {shares}")
                 detail[name] = got | {"logs": place}
-                figures.append(Figure(name, got["acks_per_s"], "acks/s", APACHE[role, clients], True, COMPARED))
+                rival = rivals.of(role, flush, clients)
+                figures.append(Figure(name, got["acks_per_s"], "acks/s", rival.acks_per_s, True, rival.words))
     return figures, detail
 
 
@@ -143,7 +132,7 @@ def main(seconds: float, messages: int, rounds: int, only: tuple[str, ...], out:
         if "startup" in wanted:
             found += startup(rounds)
         if "throughput" in wanted:
-            figures, facts["throughput"] = throughput(seconds)
+            figures, facts["throughput"] = throughput(seconds, Rivals(facts))
             found += figures
         if "replicas" in wanted:
             figures, facts["replicas"] = sizes(seconds)
