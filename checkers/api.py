@@ -146,7 +146,7 @@ def check(
         name = model if isinstance(model, str) else type(model).__name__
         return Decision(
             model=name, validity=Validity.UNKNOWN, method="none", why="there is nothing to decide", engine="none",
-            operations=none, reasons=(NOTHING,), coverage=0.0,
+            operations=none, reasons=(NOTHING,), decided=0.0,
         )  # fmt: skip
 
     def one(operations: Operations | Sequence[Operation]) -> Decision:

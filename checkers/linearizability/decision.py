@@ -82,11 +82,12 @@ class Explanation:
 
 @dataclass(slots=True, eq=False)
 class Decision:
-    """A verdict with its reasons. Witnesses, failing prefix and linearization are worked out when first asked for.
+    """A verdict with its reasons. Witnesses, failing prefix, coverage and linearization are worked out when first
+    asked for.
 
     `method` names what decided and `why` says why it may; `engine` is `core` (compiled) or `fallback`.
     `counts` holds the number of anomalies of each class (for models that are searched: of failed partitions).
-    `reasons` says why a verdict is unknown. `coverage` is decided operations over all operations.
+    `reasons` says why a verdict is unknown. `decided` is what `coverage` gives, or works it out.
     """
 
     model: str
@@ -97,7 +98,7 @@ class Decision:
     operations: Operations
     counts: Mapping[str, int] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
-    coverage: float = 1.0
+    decided: float | Callable[[], float] = 1.0
     nodes: int = 0
     metrics: Mapping[str, int] = field(default_factory=dict)
     explain: Callable[[], Explanation] | None = None
@@ -108,6 +109,13 @@ class Decision:
     def verdict(self) -> str:
         """Return `valid`, `invalid` or `unknown`."""
         return self.validity.word
+
+    @property
+    def coverage(self) -> float:
+        """Return decided operations over all operations: a search stops at the first part that is not linearizable."""
+        if callable(self.decided):
+            self.decided = self.decided()
+        return self.decided
 
     def _explained(self) -> Explanation:
         if self._explanation is None:

@@ -63,7 +63,7 @@ class _Together:
             operations=self.operations(),
             counts=counts,
             reasons=tuple(dict.fromkeys(reason for one in self.found for reason in one.reasons)),
-            coverage=sum(one.coverage * size for one, size in zip(self.found, sizes, strict=True)) / sum(sizes),
+            decided=sum(one.coverage * size for one, size in zip(self.found, sizes, strict=True)) / sum(sizes),
             nodes=sum(one.nodes for one in self.found),
             metrics=metrics,
             explain=self.explain,

@@ -118,7 +118,7 @@ def _left_open(decision: Decision, metrics: dict[str, int]) -> Decision:
     if decision.validity is not Validity.VALID or not metrics.get(DOUBTFUL):
         return decision
     reason = "what came out late may first have been taken by a dequeue of unknown outcome, and have come out again"
-    return replace(decision, validity=Validity.UNKNOWN, reasons=(reason,), coverage=0.0, order=None)
+    return replace(decision, validity=Validity.UNKNOWN, reasons=(reason,), decided=0.0, order=None)
 
 
 def _undecided(name: str, ops: Operations, delivery: Delivery) -> Decision:
@@ -130,7 +130,7 @@ def _undecided(name: str, ops: Operations, delivery: Delivery) -> Decision:
         engine="none",
         operations=ops,
         reasons=(f"the contract {delivery} can only be judged where every value was put in once",),
-        coverage=0.0,
+        decided=0.0,
     )
 
 
@@ -186,7 +186,7 @@ def _by_key(name: str, ops: Operations, counts: dict[str, int], metrics: dict[st
     )
     if decision.validity is Validity.VALID and len(parts) > 1 and metrics["missing"] and metrics["unknown dequeues"]:
         reason = "dequeues of unknown outcome may have taken what is missing, and nobody knows of which key"
-        return replace(decision, validity=Validity.UNKNOWN, reasons=(reason,), coverage=0.0, order=None)
+        return replace(decision, validity=Validity.UNKNOWN, reasons=(reason,), decided=0.0, order=None)
     return _left_open(decision, metrics)
 
 
@@ -200,7 +200,7 @@ def _still_inside(decision: Decision, delivery: Delivery) -> Decision:
     undecided = int(np.count_nonzero(ops.ret[puts] >= last)) if last is not None else len(puts)
     if undecided:
         decision.validity = Validity.UNKNOWN
-        decision.coverage = 1 - undecided / max(len(ops), 1)
+        decision.decided = 1 - undecided / max(len(ops), 1)
         missing = f"{undecided} acknowledged values were never seen again"
         decision.reasons = (f"{missing}, and no drain was called after them: they may still be inside",)
     return decision

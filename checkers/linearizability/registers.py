@@ -132,7 +132,7 @@ class RegisterJudge:
             validity=Validity.INVALID if both else decision.validity,
             counts=both,
             method="zones of values where writes are unique, search of the other keys",
-            coverage=1 - (1 - decision.coverage) * len(rows) / max(len(ops), 1),
+            decided=1 - (1 - decision.coverage) * len(rows) / max(len(ops), 1),
             explain=explain,
             order=order,
         )

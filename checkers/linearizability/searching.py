@@ -110,10 +110,11 @@ def read_answer(
     verdicts, nodes, out_of, _ = answer
     bad, undecided = verdicts.count(window.INVALID), verdicts.count(window.UNDECIDED)
     reasons: tuple[str, ...] = ()
-    coverage = 1.0
-    if undecided:
+
+    def decided() -> float:
         task = search().task
-        coverage = float(task.sizes[np.frombuffer(verdicts, np.uint8) > 0].sum()) / max(len(task.call), 1)
+        return float(task.sizes[np.frombuffer(verdicts, np.uint8) > 0].sum()) / max(len(task.call), 1)
+
     validity = Validity.INVALID if bad else Validity.UNKNOWN if undecided else Validity.VALID
     if validity is Validity.UNKNOWN:
         spent = f"the budget of {_RAN_OUT[out_of]} was used up after {nodes} configurations"
@@ -127,7 +128,7 @@ def read_answer(
         operations=ops,
         counts={"not linearizable": bad} if bad else {},
         reasons=reasons,
-        coverage=coverage,
+        decided=decided if undecided else 1.0,
         nodes=nodes,
         explain=lambda: search().explain(),
         order=lambda: search().order(),
