@@ -17,6 +17,9 @@ from checkers.linearizability.operations import NULL, Code, Int, Mask, Operation
 from checkers.linearizability.searching import Answer, Search, Subset, Table, Task, limits, merged, pick, read_answer
 from checkers.verdict import Validity
 
+_CAS: Final = int(Code.CAS)
+"""A constant, and `reduce` for `max`, as the question is asked of every short history and shows there."""
+
 _HELD: Final = {True: "held", False: "free"}
 """What the states of a mutex are called in reports."""
 
@@ -50,7 +53,7 @@ class RegisterJudge:
             start = False
         ops, first = identity(ops, start)
         unknown = null_read == "unknown"
-        if self.name == "mutex" or (len(ops) and ops.f.max() >= Code.CAS):
+        if self.name == "mutex" or (len(ops) and np.maximum.reduce(ops.f) >= _CAS):
             why = "a mutex is searched" if self.name == "mutex" else "there are compare-and-set operations"
             return _one_register(self.name, ops, first, unknown, budget, engine, why)
         if inits:

@@ -7,11 +7,11 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from lab.checker_bench import generate, knossos
 from lab.checker_bench.history_file import write_history
 from lab.checker_bench.own_model import CasRegister
 from lab.checker_bench.porcupine import Porcupine, Times, plain
+
+Found = TypeVar("Found")
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "golden" / "linearizability"
 FASTLIN = {100_000: 0.038, 1_000_000: 0.544}
@@ -101,13 +103,24 @@ def _files(paths: list[Path], model: str) -> list[tuple[str, Operations]]:
     return out
 
 
+def around(ours: Callable[[], list[float]], theirs: Callable[[], Found]) -> tuple[list[float], Found]:
+    """Measure ours before and after theirs, and take the lesser of each: a machine's speed changes within a run."""
+    before = ours()
+    found = theirs()
+    return [min(pair) for pair in zip(before, ours(), strict=True)], found
+
+
 def etcd(bench: Bench) -> None:
     """Goals 1 and 14: the recorded etcd histories as a cas-register."""
     paths = _paths(bench, "porcupine-etcd", "jepsen/etcd_*.log")
     files = _files(paths, "cas-register")
     raw = [(name, _raw(ops)) for name, ops in files]
-    ours = {name: timed(lambda ops=ops: decide("cas-register", ops), 20)[0] for name, ops in raw}  # type: ignore[misc]
-    found = bench.peer.check("register", [plain(ops) for _, ops in raw], repeat=20) if bench.peer else None
+    joined = _joined([ops for _, ops in raw])
+    (*each, together), found = around(
+        lambda: [*_each("cas-register", raw), timed(lambda: decide_registers(*joined), 20)[0]],
+        lambda: bench.peer.check("register", [plain(ops) for _, ops in raw], repeat=20) if bench.peer else None,
+    )
+    ours = {name: least for (name, _), least in zip(raw, each, strict=True)}
     theirs = {name: one.least for (name, _), one in zip(raw, found, strict=True)} if found else {}
     for (name, ops), one in zip(raw, found or (), strict=False):
         same(name, decide("cas-register", ops), one)
@@ -117,8 +130,6 @@ def etcd(bench: Bench) -> None:
     if theirs:
         slowest = min(raw, key=lambda one: theirs[one[0]] / ours[one[0]])[0]
         bench.ratio(f"1 etcd, worst history ({slowest})", 1, ours[slowest], theirs[slowest], None, "least ratio of all")
-    joined = _joined([ops for _, ops in raw])
-    together = timed(lambda: decide_registers(*joined), 20)[0]
     bench.ratio("1 etcd, one batch", 400, together, other, None, says)
     objects = [list(read_operations(path, "cas-register").operations) for path in paths]
     own = sum(timed(lambda ops=ops: decide(CasRegister(), ops), 5)[0] for ops in objects)  # type: ignore[misc]
@@ -131,23 +142,28 @@ def registers_of_knossos(bench: Bench, folder: Path | None) -> None:
     if isinstance(found, str):
         print(f"without goal 2, Knossos' histories: {found}", file=sys.stderr)  # noqa: T201
         return
-    ours = 0.0
     for name, verdict, ops in found:
-        least, _, decision = timed(lambda ops=ops: decide("cas-register", ops), 20)  # type: ignore[misc]
+        decision = decide("cas-register", ops)
         if decision.verdict != verdict:
             raise SystemExit(f"{name}: we say {decision.verdict}, Knossos {verdict}")
-        ours += least
-    others = bench.peer.check("register", [plain(ops) for _, _, ops in found], repeat=20) if bench.peer else None
+    joined = _joined([ops for _, _, ops in found])
+    raw = [(name, ops) for name, _, ops in found]
+    (*each, together), others = around(
+        lambda: [*_each("cas-register", raw), timed(lambda: decide_registers(*joined), 100)[0]],
+        lambda: bench.peer.check("register", [plain(ops) for _, ops in raw], repeat=20) if bench.peer else None,
+    )
     for (name, _, ops), other in zip(found, others or (), strict=False):
         same(name, decide("cas-register", ops), other)
     theirs = sum(other.least for other in others) if others else None
     says = f"{len(found)} histories, {sum(len(ops) for _, _, ops in found)} operations, all as labelled"
-    bench.ratio("2 Knossos, one call each", 4, ours, theirs, RECORDED["Knossos"], says)
-    joined = _joined([ops for _, _, ops in found])
-    together, _, verdicts = timed(lambda: decide_registers(*joined), 100)
-    if [one.word for one in verdicts] != [verdict for _, verdict, _ in found]:
+    bench.ratio("2 Knossos, one call each", 4, sum(each), theirs, RECORDED["Knossos"], says)
+    if [one.word for one in decide_registers(*joined)] != [verdict for _, verdict, _ in found]:
         raise SystemExit("the batch of Knossos' histories has other verdicts than one call each")
     bench.ratio("2 Knossos, one batch", 10, together, theirs, RECORDED["Knossos"], says)
+
+
+def _each(model: str, named: Sequence[tuple[str, Operations]]) -> list[float]:
+    return [timed(lambda ops=ops: decide(model, ops), 20)[0] for _, ops in named]  # type: ignore[misc]
 
 
 def _raw(ops: Operations) -> Operations:
@@ -268,28 +284,29 @@ from time import process_time
 from checkers.linearizability.decision import decide
 from checkers.linearizability.operations import Operations
 found = np.load({path!r})
-ops = Operations(**{{name: found[name] for name in found.files}})
+many = [Operations(**{{name.split("/")[1]: found[name] for name in found.files if name.startswith(f"{{k}}/")}})
+        for k in range({count})]
 times = []
 for _ in range({repeat}):
     begin = process_time()
-    decision = decide({model!r}, ops)
-    times.append(process_time() - begin)
+    verdicts = [decide({model!r}, ops).verdict for ops in many]
+    times.append((process_time() - begin) / len(many))
 peak = next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM'))
-print(min(times), int(peak) / 1e3, decision.verdict)
+print(min(times), int(peak) / 1e3, *sorted(set(verdicts)))
 """
 
 
-def loaded(path: Path, model: str, ops: Operations, repeat: int) -> tuple[float, float]:
-    """Return what a fresh process that has the columns needs: least processor seconds of some calls, megabytes."""
-    kept = {c: getattr(ops, c) for c in ("call", "ret", "f", "a") if getattr(ops, c) is not None}
-    if model != "fifo-queue":
-        kept["b"] = ops.b
+def loaded(path: Path, model: str, many: Sequence[Operations], repeat: int) -> tuple[float, float]:
+    """Return what a fresh process that has the columns of some histories needs for one: processor seconds (the least
+    mean of some rounds), megabytes."""
+    columns = ("call", "ret", "f", "a", *(() if model == "fifo-queue" else ("b",)))
+    kept = {f"{k}/{c}": getattr(ops, c) for k, ops in enumerate(many) for c in columns if getattr(ops, c) is not None}
     np.savez(path, **kept)
-    script = _LOADED.format(path=str(path), model=model, repeat=repeat)
+    script = _LOADED.format(path=str(path), model=model, repeat=repeat, count=len(many))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    took, peak, verdict = done.stdout.split()
-    if verdict != "valid":
-        raise SystemExit(f"{path.name} as {model}: {verdict}")
+    took, peak, *verdicts = done.stdout.split()
+    if verdicts != ["valid"]:
+        raise SystemExit(f"{path.name} as {model}: {', '.join(verdicts)}")
     return float(took), float(peak)
 
 
@@ -298,8 +315,9 @@ def growth(bench: Bench, folder: Path, quick: bool) -> None:
     for name, model, make in (("10 log", "append-log", generate.log), ("11 queue", "fifo-queue", generate.queue)):
         before = 0.0
         for n in (1_000, 10_000, 100_000, 1_000_000, *(() if quick else (10_000_000,))):
-            ops = make(n, 5, 0.01, raw=True)
-            took, peak = loaded(folder / "ops.npz", model, ops, 5 if n >= 1_000_000 else 50)
+            # small ones in turn with their like: one alone, again and again, is learnt by heart by the processor
+            many = [make(n, 5, 0.01, raw=True, seed=seed) for seed in range(1, 1 + max(1, min(64, 100_000 // n)))]
+            took, peak = loaded(folder / "ops.npz", model, many, 9 if n >= 1_000_000 else 50)
             says = f"{took * 1e3:.3g} ms of processor, {peak:.0f} MB at the peak of a fresh process with the columns"
             if before:
                 bench.figures.append(Figure(f"{name} {_size(n)} against a tenth", took / before, "x", 15, False, says))
@@ -314,7 +332,7 @@ def memory(bench: Bench, folder: Path) -> None:
         ("11 queue 1M c50 5%", "fifo-queue", generate.queue(1_000_000, 50, 0.05, raw=True), 300, None),
     ]
     for name, model, ops, goal, seconds in cases:
-        took, peak = loaded(folder / "ops.npz", model, ops, 1)
+        took, peak = loaded(folder / "ops.npz", model, [ops], 1)
         bench.figures.append(Figure(f"{name}, memory", peak, "MB", goal, False, "peak of a fresh process"))
         if seconds is not None:
             bench.seconds(
