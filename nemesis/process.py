@@ -46,6 +46,8 @@ class ProcessFault(ABC):
         word, seen = await named(self._word, world, self._after_s)
         nodes = resolve(word, roles, world.rng)
         known = world.processes.nodes()
+        if not seen:  # whom an election has just named does serve, and must be hit at that moment
+            await asyncio.gather(*(self._until_fit(world, node) for node in nodes if node in known))
         victims = [
             Victim(node, world.processes.pid(node), world.processes.incarnation(node))
             for node in nodes
@@ -87,6 +89,10 @@ class ProcessFault(ABC):
         return await self._prove(world, self._mine(), self._shows_healed, self._refused)
 
     # --- what the kinds differ in
+
+    async def _until_fit(self, world: World, node: str) -> None:
+        """Wait, but not for ever, until this fault would show on the node."""
+        del world, node
 
     @abstractmethod
     async def _hurt(self, world: World, victim: Victim) -> str:
@@ -197,6 +203,15 @@ class Pause(ProcessFault):
     """All threads stand still while sockets stay open; healed by letting them go on."""
 
     kind = "pause"
+
+    async def _until_fit(self, world: World, node: str) -> None:
+        """A node that was just started (by an earlier fault's healing) serves nobody yet: nothing would fall silent."""
+
+        async def serves() -> bool:
+            running = world.processes.state(node) is NodeState.RUNNING
+            return not running or await world.processes.port(node, world.patience.ask_s) is not PortState.REFUSES
+
+        await poll(world, serves, world.patience.start_s)
 
     async def _hurt(self, world: World, victim: Victim) -> str:
         return await world.processes.pause(victim.node)

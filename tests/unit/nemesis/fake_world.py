@@ -78,6 +78,7 @@ class FakeProcesses:
         self.stores = dict.fromkeys(SERVERS, True)
         self.next_pid = 1000
         self.deaf: list[str] = []  # nodes that run and do not answer
+        self.starting: dict[str, int] = {}  # nodes that run and refuse as many questions before they serve
 
     def nodes(self) -> Sequence[str]:
         return list(SERVERS)
@@ -137,6 +138,10 @@ class FakeProcesses:
         del timeout_s
         answers = {NodeState.RUNNING: PortState.ANSWERS, NodeState.PAUSED: PortState.SILENT}
         seen = answers.get(self.states[node], PortState.REFUSES)
+        if self.starting.get(node, 0) > 0:
+            seen = PortState.REFUSES
+            if self.states[node] is NodeState.RUNNING:
+                self.starting[node] -= 1
         return PortState.SILENT if seen is PortState.ANSWERS and node in self.deaf else seen
 
     async def store_gone(self, node: str) -> bool:

@@ -1,13 +1,14 @@
 """Every fault, from asking to proven healing; and every lie of a lever, caught by the proof."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from nemesis.catalogue import SHAPES, parse
 from nemesis.fault import Action, Incident, Record, UnsupportedError, Verified
 from nemesis.flaws import ELECTED_INJECTIONS, HEALINGS, INJECTIONS, LeverFlaw, numb
-from nemesis.world import NodeState, Role
+from nemesis.world import NodeState, Patience, Role
 from tests.unit.nemesis.fake_world import HOSTS, FakeWorld
 
 SPECS = (
@@ -228,6 +229,27 @@ def test_a_second_healing_proves_again_instead_of_believing_the_first(spec: str)
         assert (await one.heal()).verified is Verified.FALSE
         fake.processes.deaf = answering
         assert (await one.heal()).verified is Verified.TRUE
+
+    asyncio.run(story())
+
+
+def test_a_node_that_has_just_been_started_is_paused_once_it_serves() -> None:
+    async def story() -> None:
+        fake = FakeWorld()
+        fake.world = replace(fake.world, patience=Patience())
+        fake.processes.starting["broker-a-0"] = 3
+        injected = await incident(fake, "pause:broker-a-0").inject()
+        assert injected.verified is Verified.TRUE, injected.evidence
+
+    asyncio.run(story())
+
+
+def test_a_pause_of_a_node_that_never_serves_is_not_proven() -> None:
+    async def story() -> None:
+        fake = FakeWorld()
+        fake.processes.starting["broker-a-0"] = 1_000_000
+        injected = await incident(fake, "pause:broker-a-0").inject()
+        assert injected.verified is Verified.FALSE, injected.evidence
 
     asyncio.run(story())
 
