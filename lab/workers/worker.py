@@ -47,6 +47,7 @@ from lab.workloads.actor import Actor, Scene
 from lab.workloads.consuming import Consumer
 from lab.workloads.draining import drain_queue, place_sentinel
 from lab.workloads.log import log_loop
+from lab.workloads.member import Member
 from lab.workloads.pace import Pace
 from lab.workloads.pushing import Pusher
 from lab.workloads.sending import send_loop, send_one
@@ -117,7 +118,7 @@ class Worker:
         )
         self._threads = spec.threads.on(spec.host)
         self._load: list[asyncio.Task[None]] = []
-        self._consumers: list[Consumer | Pusher] = []
+        self._consumers: list[Consumer | Member] = []
         self._consuming: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Task[None]] = set()
         self._drains: dict[str, Actor] = {}
@@ -235,8 +236,9 @@ class Worker:
                 case Kind.PUSH:
                     pushed = thread
                 case Kind.HANDLE if pushed is not None:
-                    pusher = Pusher(Actor(self._scene, pushed.number), actor, thread.queues)
-                    self._consumers.append(pusher)
+                    member = Member(Actor(self._scene, pushed.number), actor, thread.queues)
+                    self._consumers.append(member)
+                    pusher = Pusher(member)
                     self._consuming.append(loop.create_task(self._watched(pusher.run(self._consume_pace))))
                 case Kind.LATE:
                     self._load.append(loop.create_task(self._watched(self._late(actor, thread))))
