@@ -133,8 +133,6 @@ def _client(plan: Plan) -> None:
             "client java chooses another queue when it retries, and workload log asks for single queues: "
             "set load.retries = 0"
         )
-    if load.pushes:
-        raise PlanError('client java consumes by pulls only so far: set load.consume = "pull"')
     for key, name in (("load.topic", load.topic), ("load.group", load.group)):
         if not JAVA_NAME.fullmatch(name):
             raise PlanError(f"{key} = {name!r}: RocketMQ's Java client takes letters, digits, % | _ and - only")

@@ -25,6 +25,7 @@ from lab.workers.java.actor import JavaActor
 from lab.workers.java.client import JavaClients
 from lab.workers.java.line import JavaLine
 from lab.workers.java.program import JavaWorker
+from lab.workers.java.pushing import JavaPusher
 from lab.workers.messages import (
     Answer,
     Begin,
@@ -56,6 +57,8 @@ from lab.workloads.values import value_of
 PR_SET_PDEATHSIG: Final = 1
 PROGRESS_S: Final = 0.25
 CLOSE_S: Final = 1.0
+CLIENT_KINDS: Final = (Kind.SEND, Kind.LOG, Kind.PULL)
+"""Threads with a client of their own from the beginning; a push consumer makes its own when it joins its group."""
 _log = logging.getLogger("lab.worker")
 
 
@@ -164,7 +167,7 @@ class Worker:
         argv = spec.java.argv(spec.plan, spec.name_servers, spec.address, folder)
         self._java = await JavaLine.start(argv, folder, self._java_ended)
         self._java_clients = JavaClients(self._java, spec.run, load.group)
-        await self._java_clients.prepare(sum(thread.kind not in (Kind.DRAIN, Kind.LATE) for thread in self._threads))
+        await self._java_clients.prepare(sum(thread.kind in CLIENT_KINDS for thread in self._threads))
 
     def _java_ended(self, words: str) -> None:
         self._say(Crashed(self._spec.host, f"the Java client program: {words}", machine=True))
@@ -238,7 +241,7 @@ class Worker:
                 case Kind.HANDLE if pushed is not None:
                     member = Member(Actor(self._scene, pushed.number), actor, thread.queues)
                     self._consumers.append(member)
-                    pusher = Pusher(member)
+                    pusher = Pusher(member) if self._java is None else JavaPusher(self._java, member)
                     self._consuming.append(loop.create_task(self._watched(pusher.run(self._consume_pace))))
                 case Kind.LATE:
                     self._load.append(loop.create_task(self._watched(self._late(actor, thread))))
