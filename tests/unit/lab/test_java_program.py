@@ -70,6 +70,8 @@ def test_the_program_is_told_what_the_plan_says(tmp_path: Path) -> None:
     ]
     tuned = worker.argv(plan(retries=2, route_poll="1s"), ("10.0.0.1:9876",), "10.0.0.9", tmp_path)
     assert {"retries=2", "poll=1000"} <= set(tuned)
+    pushing = worker.argv(plan(consume="push"), ("10.0.0.1:9876",), "10.0.0.9", tmp_path)
+    assert set(pushing) - set(argv) >= {"-Drocketmq.client.rebalance.waitInterval=2000"}
 
 
 def test_a_machine_without_the_client_says_what_brings_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
