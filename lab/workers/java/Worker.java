@@ -577,7 +577,7 @@ public final class Worker {
             private final Map<String, List<MessageQueue>> shares = new TreeMap<>();
 
             @Override
-            public List<MessageQueue> allocate(
+            public synchronized List<MessageQueue> allocate(
                 String group, String mine, List<MessageQueue> queues, List<String> members) {
                 List<MessageQueue> share = super.allocate(group, mine, queues, members);
                 List<MessageQueue> before = shares.put(queues.get(0).getTopic(), share);
