@@ -22,6 +22,9 @@ ELECTION_KEYS: Final = (
     "maxElectTimeIntervalMs",
 )
 JAVA_CONNECT_S: Final = 3.0  # how long its connections take to fail (RocketMQ connectTimeoutMillis)
+JAVA_PUSH_S: Final = 30.0 + 3.0 + 5.0
+"""How long its push consumer may wait for the answer to a pull, how long it rests after a failed one, and how long
+until a broker that does not know the group hears of it (RocketMQ class DefaultMQPushConsumerImpl; our heartbeat)."""
 ASYNC_FLUSH: Final = "ASYNC_FLUSH"
 RELEASE_PROGRESS: Final = {
     "grace_s": 30.0,
@@ -153,6 +156,9 @@ def progress(plan: Plan, settings: Mapping[str, str]) -> dict[str, Any]:
         # It asks for a route only when its timer says so, and may just have asked when the leader changes.
         found["grace_s"] += plan.load.route_poll.s + JAVA_CONNECT_S
         reasons.append(f"the Java client asks for routes every {plan.load.route_poll}")
+        if plan.load.pushes:
+            found["grace_s"] += JAVA_PUSH_S
+            reasons.append("its push consumer gives up a pull that nobody answers after 30 s, and the next comes later")
     silence = OUR_SILENCE_S if release else _silence(settings)
     if silence > OUR_SILENCE_S:
         # A follower may wait that long before it asks for votes, and a vote may be split once or twice.

@@ -63,6 +63,11 @@ class Load(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     late_clients: Annotated[int, Meta(ge=0, le=8)] = 0  # fresh clients without a cached route
     late_at: Duration = Duration.seconds(5)
 
+    @property
+    def pushes(self) -> bool:
+        """Whether there are push consumers."""
+        return self.workload == "queue" and self.consumers > 0 and self.consume == "push"
+
 
 class FaultStep(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One fault: what, to whom, when, for how long. Without ``for`` it lasts until the drain heals it."""

@@ -119,12 +119,15 @@ def _times(plan: Plan) -> None:
 
 def _client(plan: Plan) -> None:
     load = plan.load
+    if ClientFlaw.OVERLOOK in plan.client_flaws and not load.pushes:
+        raise PlanError(
+            f'client flaw {ClientFlaw.OVERLOOK} is one of push consumers: set load.consume = "push", with workload '
+            "queue and a consumer"
+        )
     if load.client != "java":
         if load.client_version:
             raise PlanError(f"load.client_version = {load.client_version!r} is of client java: --client java")
         return
-    if load.workload == "queue" and load.consumers and load.consume == "push":
-        raise PlanError('client java consumes by pulls only so far: set load.consume = "pull"')
     if load.workload == "log" and load.retries:
         raise PlanError(
             "client java chooses another queue when it retries, and workload log asks for single queues: "

@@ -25,6 +25,7 @@ from lab.workers.java.actor import JavaActor
 from lab.workers.java.client import JavaClients
 from lab.workers.java.line import JavaLine
 from lab.workers.java.program import JavaWorker
+from lab.workers.java.pushing import JavaPusher
 from lab.workers.messages import (
     Answer,
     Begin,
@@ -47,6 +48,7 @@ from lab.workloads.actor import Actor, Scene
 from lab.workloads.consuming import Consumer
 from lab.workloads.draining import drain_queue, place_sentinel
 from lab.workloads.log import log_loop
+from lab.workloads.member import Member
 from lab.workloads.pace import Pace
 from lab.workloads.pushing import Pusher
 from lab.workloads.sending import send_loop, send_one
@@ -55,6 +57,8 @@ from lab.workloads.values import value_of
 PR_SET_PDEATHSIG: Final = 1
 PROGRESS_S: Final = 0.25
 CLOSE_S: Final = 1.0
+CLIENT_KINDS: Final = (Kind.SEND, Kind.LOG, Kind.PULL)
+"""Threads with a client of their own from the beginning; a push consumer makes its own when it joins its group."""
 _log = logging.getLogger("lab.worker")
 
 
@@ -117,7 +121,7 @@ class Worker:
         )
         self._threads = spec.threads.on(spec.host)
         self._load: list[asyncio.Task[None]] = []
-        self._consumers: list[Consumer | Pusher] = []
+        self._consumers: list[Consumer | Member] = []
         self._consuming: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Task[None]] = set()
         self._drains: dict[str, Actor] = {}
@@ -163,7 +167,7 @@ class Worker:
         argv = spec.java.argv(spec.plan, spec.name_servers, spec.address, folder)
         self._java = await JavaLine.start(argv, folder, self._java_ended)
         self._java_clients = JavaClients(self._java, spec.run, load.group)
-        await self._java_clients.prepare(sum(thread.kind not in (Kind.DRAIN, Kind.LATE) for thread in self._threads))
+        await self._java_clients.prepare(sum(thread.kind in CLIENT_KINDS for thread in self._threads))
 
     def _java_ended(self, words: str) -> None:
         self._say(Crashed(self._spec.host, f"the Java client program: {words}", machine=True))
@@ -235,8 +239,9 @@ class Worker:
                 case Kind.PUSH:
                     pushed = thread
                 case Kind.HANDLE if pushed is not None:
-                    pusher = Pusher(Actor(self._scene, pushed.number), actor, thread.queues)
-                    self._consumers.append(pusher)
+                    member = Member(Actor(self._scene, pushed.number), actor, thread.queues)
+                    self._consumers.append(member)
+                    pusher = Pusher(member) if self._java is None else JavaPusher(self._java, member)
                     self._consuming.append(loop.create_task(self._watched(pusher.run(self._consume_pace))))
                 case Kind.LATE:
                     self._load.append(loop.create_task(self._watched(self._late(actor, thread))))

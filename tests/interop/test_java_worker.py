@@ -49,12 +49,18 @@ def _needs_hosts() -> None:
         pytest.skip(f"this machine lacks {lacking}")
 
 
-def run(folder: Path, version: str, *options: str) -> Judged:
+def run(folder: Path, version: str, *options: str, plan: str = PLAN) -> Judged:
     """Run the plan with one client release."""
     release_or_skip(version, "client")
-    plan = folder / "plan.toml"
-    plan.write_text(PLAN.format(version=version), encoding="utf-8")
-    return lab(folder / "runs", "run", str(plan), *options)
+    file = folder / "plan.toml"
+    file.write_text(plan.format(version=version), encoding="utf-8")
+    return lab(folder / "runs", "run", str(file), *options)
+
+
+def journals(judged: Judged) -> list[str]:
+    """What the clients journalled, line by line."""
+    files = (judged.run / "journals").glob("*.jsonl")
+    return [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def test_a_group_that_loses_its_leader_keeps_what_java_clients_were_promised(tmp_path: Path) -> None:
@@ -73,3 +79,55 @@ def test_a_planted_flaw_is_caught_by_what_java_clients_saw(tmp_path: Path) -> No
     judged = run(tmp_path, "4.9.8", "--flaw", "drop-acked")
     assert judged.code == 1, str(judged)
     assert judged.record("C1")["valid"] is False
+
+
+PUSH = """
+name = "java-push"
+seed = 7
+time_limit = "12s"
+[cluster]
+mode = "master-slave"
+namesrvs = 1
+[broker]
+slaveTimeout = 1000
+messageDelayLevel = "1s 2s 3s"
+[master]
+brokerRole = "SYNC_MASTER"
+[load]
+client = "java"
+client_version = "{version}"
+consume = "push"
+reconsume_share = 0.1
+route_poll = "1s"
+rate = 60
+clients = 6
+consumers = 2
+operation_timeout = "3s"
+[[fault]]
+kind = "kill"
+target = "master"
+at = "4s"
+for = "2s"
+[drain]
+ready_for = "1s"
+[judge.gates]
+info_ratio = 0.2
+"""
+
+
+def test_java_push_consumers_get_every_message_through_a_kill(tmp_path: Path) -> None:
+    """Two members share the queues; what they send back comes again; the drain waits for their commits."""
+    judged = run(tmp_path, "5.3.3", plan=PUSH)
+    assert judged.code == 0, str(judged)
+    counts = judged.record("delivery")["counts"]
+    assert counts["readers handled"] == counts["readers required"] >= 100
+    assert any('"fail"' in line and '"handle"' in line for line in journals(judged)), "nothing was sent back"
+    assert any('"%RETRY%readers' in line and '"ok"' in line for line in journals(judged)), "nothing came again"
+
+
+@pytest.mark.flaws
+def test_a_java_push_consumer_that_skips_messages_is_caught(tmp_path: Path) -> None:
+    """Of the older line: its handler takes one message of each queue for handled without a look at it."""
+    judged = run(tmp_path, "4.9.8", "--client-flaw", "overlook", plan=PUSH)
+    assert judged.code == 1, str(judged)
+    assert judged.record("delivery")["counts"]["skipped"] >= 1

@@ -35,7 +35,7 @@ from nodes.client.results import (
 from nodes.remoting.codes import RequestCode, ResponseCode
 
 Answer = Mapping[str, Any]
-"""One line of the program: id, ok or error, calls."""
+"""A line of the program: id, ok or error, calls; what push consumers tell has a member and an event in place of id."""
 
 SENDS: Final = (RequestCode.SEND_MESSAGE, RequestCode.SEND_MESSAGE_V2, RequestCode.SEND_BATCH_MESSAGE)
 PULLS: Final = (RequestCode.PULL_MESSAGE, RequestCode.LITE_PULL_MESSAGE)
@@ -97,26 +97,31 @@ def pulled(answer: Answer, queue: MessageQueue, *, master_only: bool) -> PullRes
     if master_only and address != told["master"]:
         reason = f"answered by another broker than the master it was meant for, {told['master']}"
         raise PullFailed(what, address, LocalCode.MASTER_MOVED, reason, Outcome.INFO)
-    messages = tuple(
-        Message(
-            topic=queue.topic,
-            body=head.encode("latin-1"),
-            queue_id=queue.queue_id,
-            queue_offset=offset,
-            broker_name=queue.broker_name,
-        )
-        for offset, head in told["messages"]
-    )
     return PullResult(
         status=status,
         queue=queue,
-        messages=messages,
+        messages=messages_of(queue, told["messages"]),
         next_offset=int(told["next"]),
         min_offset=int(told["min"]),
         max_offset=int(told["max"]),
         epoch=_epoch(call),
         address=address,
         broker_id=MASTER_ID if address == told["master"] else SLAVE_ID,
+    )
+
+
+def messages_of(queue: MessageQueue, told: Sequence[tuple[int, str]], *, reconsumed: int = 0) -> tuple[Message, ...]:
+    """Messages of a queue, of which the program tells offsets and the first bytes of bodies."""
+    return tuple(
+        Message(
+            topic=queue.topic,
+            body=head.encode("latin-1"),
+            queue_id=queue.queue_id,
+            queue_offset=offset,
+            broker_name=queue.broker_name,
+            reconsume_times=reconsumed,
+        )
+        for offset, head in told
     )
 
 

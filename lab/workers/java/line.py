@@ -32,6 +32,7 @@ class JavaLine:
         self._on_end = on_end
         self._number = 0
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._hearing: dict[str, Callable[[Answer], None]] = {}
         self._ended = ""
         self._closing = False
         self._ready = asyncio.Event()
@@ -68,6 +69,10 @@ class JavaLine:
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    def listen(self, member: str, hear: Callable[[Answer], None]) -> None:
+        """Have ``hear`` called with each event that this member tells by itself; it must not raise."""
+        self._hearing[member] = hear
 
     async def call(self, *words: object) -> Answer:
         """One command and its answer. Raises JavaEnded."""
@@ -114,6 +119,11 @@ class JavaLine:
         answer: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
         if "ready" in answer:
             self._ready.set()
+            return
+        if "member" in answer:
+            hear = self._hearing.get(str(answer["member"]))
+            if hear is not None:
+                hear(answer)
             return
         future = self._waiting.get(int(answer.get("id", 0)))
         if future is not None and not future.done():  # else nobody waits for it any more

@@ -16,6 +16,8 @@ from lab.workloads.actor import PRODUCER_GROUP
 
 SOURCE: Final = Path(__file__).with_name("Worker.java")
 HEAP_MB: Final = 256
+REBALANCE_MS: Final = 2000
+"""How often a group's queues are shared anew, as by our own push consumers; the client has no setter for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class JavaWorker:
             "-XX:-UsePerfData",
             f"-Duser.home={home}",
             f"-Drocketmq.client.logRoot={home}",
+            *((f"-Drocketmq.client.rebalance.waitInterval={REBALANCE_MS}",) if load.pushes else ()),
             "-Drocketmq.client.logLevel=WARN",
             "-cp",
             f"{self.classes}:{self.release.classpath}",

@@ -1,7 +1,8 @@
 """Stands in for `Worker.java` on the line protocol: answers what its arguments say, or misbehaves on request.
 
 Arguments: VERB=JSON, the members of each answer to that verb; `mute=VERB` answers it never; `die=VERB` ends instead;
-`babble=VERB` answers with a line that is no JSON; `swap=VERB` answers each pair of them in the opposite order.
+`babble=VERB` answers with a line that is no JSON; `swap=VERB` answers each pair of them in the opposite order;
+`tell=JSON` is a list of lines that it tells by itself once it has answered `join`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ def main(arguments: list[str]) -> None:
                 held.clear()
             continue
         say({"id": int(number), "calls": [], **json.loads(given.get(verb, '{"ok": {}}'))})
+        if verb == "join":
+            for told in json.loads(given.get("tell", "[]")):
+                say(told)
 
 
 def say(answer: dict[str, object]) -> None:

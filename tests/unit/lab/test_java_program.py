@@ -33,7 +33,6 @@ def test_options_name_the_client_its_release_and_its_route_poll() -> None:
     [
         ({"client": "jave"}, "did you mean 'java'?"),
         ({"client": "python", "client_version": "5.3.3"}, "is of client java"),
-        ({"consume": "push"}, 'set load.consume = "pull"'),
         ({"workload": "log", "retries": 1}, "set load.retries = 0"),
         ({"topic": "a/b"}, "load.topic = 'a/b'"),
         ({"group": "two words"}, "load.group = 'two words'"),
@@ -49,8 +48,8 @@ def test_what_java_clients_cannot_do_is_refused(load: dict[str, object], words: 
 
 
 def test_the_rest_is_accepted() -> None:
-    """Both workloads, retries, other names."""
-    for load in ({}, {"workload": "log"}, {"retries": 2}, {"topic": "a_b-c", "consumers": 0, "consume": "push"}):
+    """Both workloads, retries, other names, pull and push consumers."""
+    for load in ({}, {"workload": "log"}, {"retries": 2}, {"topic": "a_b-c"}, {"consume": "push"}):
         built = plan(**load)
         validate(built, topology_of(built))
 
@@ -71,6 +70,8 @@ def test_the_program_is_told_what_the_plan_says(tmp_path: Path) -> None:
     ]
     tuned = worker.argv(plan(retries=2, route_poll="1s"), ("10.0.0.1:9876",), "10.0.0.9", tmp_path)
     assert {"retries=2", "poll=1000"} <= set(tuned)
+    pushing = worker.argv(plan(consume="push"), ("10.0.0.1:9876",), "10.0.0.9", tmp_path)
+    assert set(pushing) - set(argv) >= {"-Drocketmq.client.rebalance.waitInterval=2000"}
 
 
 def test_a_machine_without_the_client_says_what_brings_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,3 +141,7 @@ def test_a_client_that_polls_seldom_explains_a_longer_grace() -> None:
     assert found["grace_s"] == 7.0
     assert found["because"] == "the Java client asks for routes every 1s"
     assert progress(plan("master-slave"), {}) == {}
+    pushing = plan(route_poll="1s", consume="push")
+    found = progress(pushing, settings_of(pushing, master=True))
+    assert found["grace_s"] == 7.0 + 38.0
+    assert "a pull that nobody answers" in found["because"]

@@ -93,6 +93,7 @@ def test_other_durations_are_refused(text: object) -> None:
         ({"flaws": ["reply-before-fsink"]}, "did you mean 'reply-before-fsync'?"),
         ({"lever_flaws": ["no-cuts"]}, "did you mean 'no-cut'?"),
         ({"judge": {"remove": ["C99"]}}, "unknown word 'C99'"),
+        ({"client_flaws": ["overlook"]}, 'set load.consume = "push"'),
         ({"fault": [{"kind": "kil", "at": "3s"}]}, "did you mean kill?"),
         ({"fault": [{"kind": "kill", "at": "3s", "target": "mastr"}]}, "did you mean master?"),
         ({"fault": [{"kind": "kill", "at": "3s", "target": "broker-c-0"}]}, "unknown target broker-c-0"),
