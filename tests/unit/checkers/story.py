@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from checkers.history import Event, History, build_history
 
@@ -93,7 +93,7 @@ class Story:
         self.events.append(event)
         return event
 
-    def at(self, seconds: float) -> Story:
+    def at(self, seconds: float) -> Self:
         """Set the clock."""
         self.now = round(seconds * 1e9)
         return self
@@ -101,7 +101,7 @@ class Story:
     def phase(self, name: str) -> None:
         self.add("lab", "info", "phase", name)
 
-    def tell(self, text: str) -> Story:
+    def tell(self, text: str) -> Self:
         for word in text.split():
             match = _WORD.fullmatch(word)
             assert match is not None, word
@@ -121,13 +121,11 @@ class Story:
                 extras["seek"] = {self.queue: offset}
             if f == "moved":
                 extras["moved"] = True
-            got = {self.queue: pairs(result)} if result else None
-            self.add(process, kind, "poll", got, **extras)
+            self.add(process, kind, "poll", {self.queue: pairs(result)} if result else None, **extras)
         elif f == "d":
             self.add(process, kind, "dequeue", value(result) if result not in (None, "∅") else None, queue=self.queue)
         elif f == "read":
-            got = {self.queue: offset} if kind == "invoke" else {self.queue: pairs(result or "")}
-            self.add(process, kind, "read", got)
+            self.add(process, kind, "read", {self.queue: offset if kind == "invoke" else pairs(result or "")})
         elif f == "end":
             self.add(process, kind, "end", self.queue if kind == "invoke" else int(result))
         else:
@@ -167,7 +165,7 @@ class Story:
         lasts: float = 0.1,
         verified: Any = True,
         ends: bool = True,
-    ) -> Story:
+    ) -> Self:
         """Inject or heal a fault, taking `lasts` seconds."""
         start = {"id": name, "action": action, "kind": kind, "asked": "one"}
         self.add("nemesis", "info", kind, start)
@@ -177,7 +175,7 @@ class Story:
             self.add("nemesis", "info", kind, {**start, **done, "evidence": {"probe": "p"}})
         return self
 
-    def promote(self, node: str = NODES[1]) -> Story:
+    def promote(self, node: str = NODES[1]) -> Self:
         """Promote the other node by hand."""
         self.fault("promote", "promote", targets=[node])
         self.node = f"{node}:10911"
@@ -200,7 +198,7 @@ class Story:
         finish: bool = True,
         top: int | None = None,
         waits: Callable[[], None] | None = None,
-    ) -> Story:
+    ) -> Self:
         """End the run: `content` is what both drains read, before the sentinel that follows it (at `top`).
 
         `waits` tells what is seen while the lab waits for equal replicas.
@@ -245,7 +243,7 @@ class Story:
             self.finish()
         return self
 
-    def group_final(self, group: str = "g", *, lag: int = 0, retry: str = "", dead: str = "", ok: bool = True) -> Story:
+    def group_final(self, group: str = "g", *, lag: int = 0, retry: str = "", dead: str = "", ok: bool = True) -> Self:
         final = {
             "group": group,
             "lag": {self.queue: lag},
@@ -256,7 +254,7 @@ class Story:
         self.add("lab", "info", "group-final", final)
         return self
 
-    def finish(self) -> Story:
+    def finish(self) -> Self:
         self.now += MS
         self.phase("drain-end")
         return self

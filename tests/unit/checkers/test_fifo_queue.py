@@ -198,8 +198,8 @@ def told(ops: list[Operation], *, polls: bool) -> Story:
             got = {QUEUE: [] if op.result is None else [[-1, f"r/0/{op.result}"]]} if ended else None
             story.add(place, kind, "poll", got, mode="assign", group="g", **extras)
         else:
-            got = f"r/0/{op.result}" if ended and op.result is not None else None
-            story.add(place, kind, "dequeue", got, **extras)
+            taken = f"r/0/{op.result}" if ended and op.result is not None else None
+            story.add(place, kind, "dequeue", taken, **extras)
     return story
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def types(record: Record) -> set[str]:
     return {anomaly.type for anomaly in record.anomalies}
 
 
-def at(commit: int = 0, end: int = 1000, **more: object) -> RaftStory:
+def at(commit: int = 0, end: int = 1000, **more: Any) -> RaftStory:
     """All three nodes told their positions."""
     return RaftStory().asked(commit=commit, end=end, **more)
 

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from nodes.broker.broker import Broker
+from nodes.broker.roles import RoleKeeper
 from nodes.config import BrokerConfig, BrokerRole, FlushDiskType
 from nodes.flaws import Flaw
 from nodes.log import EventLog
@@ -77,6 +78,12 @@ class Node:
     @property
     def address(self) -> str:
         return f"{self.broker.config.broker_ip1}:{self.broker.port}"
+
+    @property
+    def keeper(self) -> RoleKeeper:
+        """Of a broker outside any elected group."""
+        assert isinstance(self.broker.roles, RoleKeeper)
+        return self.broker.roles
 
     @property
     def ha_address(self) -> str:
@@ -226,7 +233,7 @@ async def pair(root: Path, role: BrokerRole = SYNC, **more: Any) -> AsyncIterato
 
 
 def _in_sync(node: Node) -> int:
-    primary = node.broker.roles.primary
+    primary = node.keeper.primary
     return 0 if primary is None else primary.in_sync()
 
 

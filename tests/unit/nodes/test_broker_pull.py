@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.unit.nodes.broker_support import (
     until_true,
 )
 
-SUSPEND = {"sysFlag": 6, "suspendTimeoutMillis": 20_000}
+SUSPEND: dict[str, Any] = {"sysFlag": 6, "suspendTimeoutMillis": 20_000}
 
 
 def test_pull_answers_follow_the_table(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_a_reader_of_a_lost_tail_is_sent_back_to_the_fork(tmp_path: Path) -> Non
             for number in range(7):
                 await master.send(b"%d" % number)
             await until(lambda: slave.broker.store.written_end == master.broker.store.written_end)
-            replica = slave.broker.roles.replica
+            replica = slave.keeper.replica
             assert replica is not None
             replica.stop()
             for number in range(7, 10):

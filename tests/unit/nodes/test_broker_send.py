@@ -228,7 +228,7 @@ def test_sync_master_waits_for_its_slave(tmp_path: Path) -> None:
                 assert (await master.send(b"%d" % number)).code == 0
                 assert slave.broker.store.written_end == master.broker.store.written_end
             assert await slave.bodies() == [b"%d" % number for number in range(50)]
-            replica = slave.broker.roles.replica
+            replica = slave.keeper.replica
             assert replica is not None
             link = replica._link
             assert link is not None

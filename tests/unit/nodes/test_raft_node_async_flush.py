@@ -19,7 +19,7 @@ from tests.unit.nodes.group_support import Group, messages_of
 from tests.unit.nodes.test_raft_node_group import run
 from tests.unit.nodes.test_raft_node_storm import Producers, kill, power_loss, storm, weather
 
-ASYNC = {"flush_disk_type": FlushDiskType.ASYNC_FLUSH}
+ASYNC = FlushDiskType.ASYNC_FLUSH
 
 
 async def power_off_all(cluster: Group, keep: Keep = Keep.NOTHING) -> None:
@@ -34,7 +34,7 @@ def test_saved_tables_never_tell_of_more_than_the_log_holds() -> None:
     """Or a consumer would skip what takes the places of lost messages, and members would know different topics."""
 
     async def story() -> None:
-        cluster = Group(Path("/"), **ASYNC, flush_consumer_offset_interval=100)
+        cluster = Group(Path("/"), flush_disk_type=ASYNC, flush_consumer_offset_interval=100)
         cluster.disks = {name: ForgetfulDisk() for name in cluster.initial}
         try:
             await cluster.start()
@@ -63,7 +63,7 @@ def test_saved_tables_never_tell_of_more_than_the_log_holds() -> None:
 @pytest.mark.parametrize("seed", range(2))
 def test_kill_9_takes_nothing(seed: int) -> None:
     """Every promise is kept, as with SYNC_FLUSH: what was written outlives the process."""
-    asyncio.run(storm(seed, kill, **ASYNC))
+    asyncio.run(storm(seed, kill, flush_disk_type=ASYNC))
 
 
 class Witness:
@@ -101,7 +101,7 @@ def witness(monkeypatch: pytest.MonkeyPatch) -> Witness:
 
 
 def test_a_witness_believes_nobody_twice() -> None:
-    for said in (
+    told: tuple[list[tuple[str, int, Role, Message]], ...] = (
         [("a", 5, Role.FOLLOWER, VoteReply("a", "b", 5, True)), ("a", 5, Role.FOLLOWER, VoteReply("a", "c", 5, True))],
         [("a", 5, Role.CANDIDATE, Vote("a", "b", 5, 0, 0)), ("a", 5, Role.FOLLOWER, VoteReply("a", "b", 5, True))],
         [("a", 5, Role.LEADER, Vote("a", "b", 5, 0, 0)), ("b", 5, Role.LEADER, Vote("b", "a", 5, 0, 0))],
@@ -109,7 +109,8 @@ def test_a_witness_believes_nobody_twice() -> None:
             ("a", 5, Role.FOLLOWER, VoteReply("a", "b", 5, False)),
             ("a", 4, Role.FOLLOWER, VoteReply("a", "b", 4, False)),
         ],
-    ):
+    )
+    for said in told:
         made = Witness()
         made.heard(*said[0])
         with pytest.raises(AssertionError):
@@ -123,7 +124,7 @@ def test_power_loss_may_take_promises_but_gives_no_term_two_leaders(seed: int, w
 
     async def story() -> None:
         rng = random.Random(seed)
-        cluster = Group(Path("/"), max_wait_ack_time_ms=1500, flush_consumer_offset_interval=100, **ASYNC)
+        cluster = Group(Path("/"), flush_disk_type=ASYNC, max_wait_ack_time_ms=1500, flush_consumer_offset_interval=100)
         cluster.disks = {name: ForgetfulDisk() for name in cluster.initial}
         producers = Producers(cluster)
         try:

@@ -61,9 +61,9 @@ def test_nothing_leaves_while_a_newer_hard_state_is_unsaved() -> None:
 def test_a_candidate_counts_its_own_vote_only_when_it_is_saved() -> None:
     raft = core(memberships=(MembershipRow(0, Membership.of("a")),))
     ready = raft.tick(raft.deadline)
-    assert raft.role is Role.CANDIDATE
+    asking = raft.role
     save(raft, ready)
-    assert raft.role is Role.LEADER
+    assert (asking, raft.role) == (Role.CANDIDATE, Role.LEADER)
 
 
 def test_votes_asked_for_leave_only_when_the_term_is_saved() -> None:
@@ -303,9 +303,9 @@ def test_the_first_record_of_a_term_is_the_leaders_marker() -> None:
     ready = raft.receive(VoteReply("b", "a", 4, granted=True), 1.0)
     assert ready.marker is not None
     assert (ready.marker.term, ready.marker.leader) == (4, "a")
-    assert not raft.accepts
+    without = raft.accepts
     raft.appended(4, 110, 1.0)
-    assert raft.accepts
+    assert (without, raft.accepts) == (False, True)
     assert raft.status().rows[-1] == TermRow(4, 100)
 
 

@@ -180,7 +180,7 @@ def test_stray_ids_and_offsets_size_no_array() -> None:
         ("append-log", columns([0, 2], [1, 3], [4, 4], [1, 2], [BIG, -5])),
         ("register", columns([0, -BIG], [1 << 61, 1 << 61], [1, 0], [BIG, BIG])),
     ):
-        decisions = [decide(model, ops, engine=engine) for engine in ("core", "fallback")]  # type: ignore[arg-type]
+        decisions = [decide(model, ops, engine=engine) for engine in ("core", "fallback")]
         assert decisions[0].verdict == decisions[1].verdict
         assert decisions[0].counts == decisions[1].counts
 
@@ -217,7 +217,7 @@ def test_shapes_that_no_model_knows_are_refused_with_the_line() -> None:
 def test_an_empty_history_is_valid_everywhere() -> None:
     for model in ENCODERS:
         for engine in ("core", "fallback"):
-            decision = decide(model, [], engine=engine)  # type: ignore[arg-type]
+            decision = decide(model, [], engine=engine)
             assert decision.verdict == "valid"
             assert decision.linearization() == ()
 
