@@ -65,7 +65,7 @@ class Story:
     def __init__(self, *, queue: str = QUEUE, mode: str = "assign", gates: dict[str, Any] | None = None, **meta: Any):
         self.events: list[Event] = []
         self.now = 0
-        self.queue = queue
+        self.queue: str | None = queue
         self.mode = mode
         self.sentinels = 0
         self.group = "g"

@@ -101,7 +101,7 @@ def test_each_anomaly_is_caught_and_its_near_miss_passes(
 
 def test_queues_need_no_names() -> None:
     story = Story()
-    story.queue = None  # type: ignore[assignment]
+    story.queue = None
     record = c4(story.tell("0>s(a) 0<s(a) 0>s(b) 0<s(b) 1>d 1<d=b 1>d 1<d=a"))
     assert types(record) == {"order"}
     assert record.anomalies[0].text.startswith("in the queue, ")

@@ -67,7 +67,9 @@ def test_a_stall_without_any_fault_is_caught() -> None:
     assert types(record) == {"stall"}
     assert "answered none of" in record.anomalies[0].text
     assert record.anomalies[0].core
-    assert 0 < float(record.metrics["satisfied"]) < 1  # type: ignore[arg-type]
+    satisfied = record.metrics["satisfied"]
+    assert isinstance(satisfied, float)
+    assert 0 < satisfied < 1
 
 
 def starving(shares: dict[str, float], **more: Any) -> Record:

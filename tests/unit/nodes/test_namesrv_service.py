@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -32,12 +33,12 @@ A, B = "10.0.0.1:10911", "10.0.0.2:10911"
 class World:
     """One name server, one client, and what was logged."""
 
-    def __init__(self, folder: Path, **settings: object) -> None:
+    def __init__(self, folder: Path, **settings: Any) -> None:
         self.text = io.StringIO()
         self.config = NamesrvConfig(
             listen_port=0,
             kv_config_path=str(folder / "kv" / "kvConfig.json"),
-            **settings,  # type: ignore[arg-type]
+            **settings,
         )
         self.server = NameServer(self.config, EventLog("namesrv-1", text=self.text), RealDisk())
         self.client = RemotingClient()

@@ -9,17 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from nodes.broker.replicated import ReplicatedTables
 from nodes.config import FlushDiskType
 from nodes.dledger.node import GroupNode
 from nodes.replication.raft.messages import Message, Vote, VoteReply
 from nodes.replication.raft.orders import Role
-from tests.unit.nodes.broker_support import until
+from tests.unit.nodes.broker_support import Node, until
 from tests.unit.nodes.forgetful_disk import ForgetfulDisk, Keep
 from tests.unit.nodes.group_support import Group, messages_of
 from tests.unit.nodes.test_raft_node_group import run
 from tests.unit.nodes.test_raft_node_storm import Producers, kill, power_loss, storm, weather
 
 ASYNC = FlushDiskType.ASYNC_FLUSH
+
+
+def tables_of(node: Node) -> ReplicatedTables:
+    assert isinstance(node.broker.core.tables, ReplicatedTables)
+    return node.broker.core.tables
 
 
 async def power_off_all(cluster: Group, keep: Keep = Keep.NOTHING) -> None:
@@ -43,8 +49,8 @@ def test_saved_tables_never_tell_of_more_than_the_log_holds() -> None:
                 await cluster.send_ok(b"%d" % number)
             assert (await cluster.nodes[leader].commit(5)).code == 0
             await cluster.agree()
-            tables = [node.broker.core.tables for node in cluster.nodes.values()]
-            await until(lambda: all(table._saved_at == table.applied for table in tables), "saved")  # type: ignore[attr-defined]
+            tables = [tables_of(node) for node in cluster.nodes.values()]
+            await until(lambda: all(table._saved_at == table.applied for table in tables), "saved")
             await cluster.send_ok(b"unsaved")
             await power_off_all(cluster)
             await cluster.agree(or_stopped=True)  # one may have synced and saved what the others lost
@@ -52,7 +58,7 @@ def test_saved_tables_never_tell_of_more_than_the_log_holds() -> None:
                 core = node.broker.core
                 end = core.store.queue_bounds("T", 0)[1]
                 assert (core.tables.offsets.get("g", "T", 0) or 0) <= end, f"{name}: its queue ends at {end}"
-                assert core.tables.applied <= core.store.written_end  # type: ignore[attr-defined]
+                assert tables_of(node).applied <= core.store.written_end
         finally:
             await cluster.close()
 

@@ -366,7 +366,7 @@ def test_lost_messages_are_noticed_and_sent_again() -> None:
     for peer in "bc":
         raft.receive(HeartbeatReply(peer, "a", 4, 100), 2.5)
     ready = raft.tick(2.6)
-    assert [message.prev for message in of(Append, ready) if message.to == "b"] == [100]  # type: ignore[union-attr]
+    assert [message.prev for message in of(Append, ready) if message.to == "b"] == [100]
 
 
 def test_a_follower_that_lost_its_tail_is_found_out_by_its_heartbeat() -> None:
@@ -422,7 +422,7 @@ def test_an_election_at_the_leaders_wish_is_not_held_up_by_stickiness() -> None:
     raft = core()
     raft.receive(Heartbeat("c", "a", 3, 0), 1.0)
     ready = save(raft, raft.receive(TimeoutNow("c", "a", 3), 1.1))
-    assert all(vote.transfer for vote in of(Vote, ready))  # type: ignore[union-attr]
+    assert all(vote.transfer for vote in of(Vote, ready))
     other = core()
     other.receive(Heartbeat("c", "a", 3, 0), 1.0)
     vote = Vote("b", "a", 4, 3, 100, transfer=True)

@@ -74,9 +74,10 @@ def test_a_crowded_disk_deletes_expired_files_at_any_hour_but_no_others() -> Non
     assert store.retain(now) == []
     disk.used = 0.75
     assert store.retain(now)
-    young = open_store(ForgetfulDisk(), clock=ManualClock(now))
+    disk = ForgetfulDisk()
+    young = open_store(disk, clock=ManualClock(now))
     fill(young, 60)
-    young._disk.used = 0.89  # type: ignore[attr-defined]
+    disk.used = 0.89
     assert young.retain(now + HOUR) == []
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise, product
 from typing import Any
 
@@ -131,29 +133,34 @@ def test_both_implementations_on_long_histories() -> None:
     """Thousands of operations with mistakes put in: equal counts of every class."""
     assert core is not None
     rng = random.Random(4)
-    for name, make in (("fifo", queues.sweep), ("log", logs.sweep)):
+    sweeps: tuple[tuple[str, Callable[[Operations], Any]], ...] = (
+        ("fifo", partial(queues.sweep, ordered=True)),
+        ("log", logs.sweep),
+    )
+    for name, sweep in sweeps:
         kind = KINDS[name]
         for share in (0.0, 0.02, 0.2):
             ops = ENCODERS[kind.model](history(kind, rng, 3000, 20, share, 0.0), None)
-            a = ops.a.copy()  # type: ignore[union-attr]
+            assert ops.a is not None
+            a = ops.a.copy()
             spoilt = np.random.default_rng(2).integers(len(a), size=40)
             a[spoilt] = np.roll(a[spoilt], 1)
             bad = replace(ops, a=a)
             for one in (ops, bad):
                 if name == "fifo":
                     numbers = core.queue(one.call, one.ret, one.f, one.a, True)
-                    swept: Any = make(one, ordered=True)  # type: ignore[call-arg]
                     classes: Any = queues.CLASSES
                 else:
                     numbers, classes = core.log(one.call, one.ret, one.f, one.a, one.b), logs.CLASSES
-                    swept = make(one)  # type: ignore[call-arg]
+                swept = sweep(one)
                 assert (numbers is None) == swept.ambiguous
                 if numbers is not None:
                     assert {k: v for k, v in zip(classes, numbers, strict=False) if v} == swept.counts
     kind = KINDS["kv-unique"]
     for share in (0.0, 0.2):
         ops = ENCODERS["kv"](history(kind, rng, 3000, 20, share, 0.0), None)
-        a = ops.a.copy()  # type: ignore[union-attr]
+        assert ops.a is not None
+        a = ops.a.copy()
         reads = np.flatnonzero(ops.f == 0)[::30]
         a[reads] = np.roll(a[reads], 1)
         for one in (ops, replace(ops, a=a)):
