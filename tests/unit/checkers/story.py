@@ -21,6 +21,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Self
 
+from checkers.event import EventType
 from checkers.history import Event, History, build_history
 
 QUEUE = "t/broker-a/0"
@@ -41,7 +42,7 @@ _WORD = re.compile(
     r"(?P<process>\d+)(?P<mark>[><x?])(?P<f>s|poll|seek|read|end|handle|moved|d)"
     r"(?:\((?P<value>[^)]*)\))?(?:@(?P<offset>\d+))?(?:!(?P<status>\w+))?(?:\*(?P<attempts>\d+))?(?:=(?P<result>.*))?"
 )
-_TYPE = {">": "invoke", "<": "ok", "x": "fail", "?": "info"}
+TYPE: dict[str, EventType] = {">": "invoke", "<": "ok", "x": "fail", "?": "info"}
 
 
 def value(name: str) -> str:
@@ -88,8 +89,8 @@ class Story:
         self.add("lab", "info", "meta", value)
         self.phase("load-begin")
 
-    def add(self, process: int | str, kind: str, f: str, value: Any = None, **extras: Any) -> Event:
-        event = Event(len(self.events), self.now, process, kind, f, value, **extras)  # type: ignore[arg-type]
+    def add(self, process: int | str, kind: EventType, f: str, value: Any = None, **extras: Any) -> Event:
+        event = Event(len(self.events), self.now, process, kind, f, value, **extras)
         self.events.append(event)
         return event
 
@@ -110,7 +111,7 @@ class Story:
         return self
 
     def _word(self, match: re.Match[str]) -> None:
-        process, kind, f = int(match["process"]), _TYPE[match["mark"]], match["f"]
+        process, kind, f = int(match["process"]), TYPE[match["mark"]], match["f"]
         result = match["result"]
         offset = int(match["offset"]) if match["offset"] else None
         if f == "s":
@@ -133,7 +134,7 @@ class Story:
                 self._handling[process] = {self.queue: pairs(result)}
             self.add(process, kind, "handle", self._handling[process], group=self.group, orderly=self.orderly or None)
 
-    def _send(self, match: re.Match[str], process: int, kind: str, offset: int | None) -> None:
+    def _send(self, match: re.Match[str], process: int, kind: EventType, offset: int | None) -> None:
         name = value(match["value"])
         if kind == "invoke":
             self.add(process, kind, "send", name, queue=self.queue)
@@ -194,7 +195,7 @@ class Story:
         second: str | None = None,
         excluded: tuple[str, ...] = (),
         complete: bool = True,
-        kind: str = "ok",
+        kind: EventType = "ok",
         finish: bool = True,
         top: int | None = None,
         waits: Callable[[], None] | None = None,

@@ -11,6 +11,7 @@ import pytest
 
 from checkers import fifo_queue
 from checkers.compose import judge
+from checkers.event import EventType
 from checkers.facts import gather
 from checkers.fifo_queue import check_fifo_queue
 from checkers.linearizability.operations import Operation
@@ -189,7 +190,7 @@ def told(ops: list[Operation], *, polls: bool) -> Story:
     marks += [(op.returned, 1, place, op) for place, op in enumerate(ops) if op.returned is not None]
     for at, ended, place, op in sorted(marks, key=lambda mark: mark[:3]):
         story.now = at * MS
-        kind = ("ok" if op.outcome == "ok" else "info") if ended else "invoke"
+        kind: EventType = ("ok" if op.outcome == "ok" else "info") if ended else "invoke"
         extras: dict[str, Any] = {"queue": QUEUE}
         if op.f == "enqueue":
             name = f"r/0/{op.argument}"
