@@ -17,7 +17,7 @@ install: ## make .venv with the package and its development tools, and the syste
 demo: install ## a DLedger group under load loses its leader twice, and is judged (under two minutes)
 	$(BIN)/lab run plans/demo.toml
 
-lint: install ## ruff, mypy strict, import contracts
+lint: install ## ruff, mypy strict (the tests, too), import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -34,7 +34,7 @@ def _place(nodeid: str) -> tuple[int, str]:
     return len(ONE_BY_ONE), nodeid.split("::")[0]
 
 
-class SideBySide(LoadScopeScheduling):
+class SideBySide(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has no types
     """Gives each process whole groups of tests, in the order of collection."""
 
     def _split_scope(self, nodeid: str) -> str:

@@ -225,7 +225,7 @@ def test_ours_answers_as_the_newer_line() -> None:
 
 # What Java applications see of the same refusals. A topic's permission is checked by our broker on sends, by Apache's
 # only through the route that clients have; and transactions are not built here.
-JAVA_DIFFERENCES: Mapping[int, Mapping[str, str]] = {
+JAVA_DIFFERENCES: Mapping[int, dict[str, str]] = {
     4: {"error-not-writable": "", "error-queue-id": "1"},
     5: {"error-not-writable": ""},
 }

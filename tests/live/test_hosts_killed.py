@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ class Child:
 
     process: subprocess.Popen[str]
     folder: Path
-    said: dict[str, list[int]]
+    said: dict[str, Any]
 
 
 @pytest.fixture

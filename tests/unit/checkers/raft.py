@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, Self
 
 from checkers.event import Event
 from tests.unit.checkers.story import GROUP, MS, QUEUE, Story
@@ -34,16 +34,18 @@ class RaftStory(Story):
         self.incarnation = dict.fromkeys(THREE, 1)
         self.lead(A, 1)
 
-    def lead(self, node: str, term: int) -> RaftStory:
+    def lead(self, node: str, term: int) -> Self:
         self.leader, self.epoch, self.node = node, term, ADDRESS[node]
         return self
 
-    def say(self, text: str) -> RaftStory:
+    def say(self, text: str) -> Self:
         self.tell(text)
         return self
 
-    def status(self, node: str, role: str = "follower", term: int = 1, *, took: int = MS, **more: Any) -> RaftStory:
-        """Ask one node; the question takes two milliseconds by default."""
+    def status(
+        self, node: str, role: str = "follower", term: int | Literal["drop"] = 1, *, took: int = MS, **more: Any
+    ) -> Self:
+        """Ask one node; the question takes two milliseconds by default. Its answer lacks what is `drop`."""
         self.now += MS
         asked = self.now
         self.now += took
@@ -56,13 +58,13 @@ class RaftStory(Story):
         self.add("lab", "info", "status", {key: value for key, value in said.items() if value != "drop"})
         return self
 
-    def asked(self, term: int = 1, leader: str | None = A, **more: Any) -> RaftStory:
+    def asked(self, term: int | Literal["drop"] = 1, leader: str | None = A, **more: Any) -> Self:
         """Ask all three nodes."""
         for node in THREE:
             self.status(node, "leader" if node == leader else "follower", term, **more)
         return self
 
-    def ballot(self, node: str, event: str, term: int, *, to: str | None = None, at: float | None = None) -> RaftStory:
+    def ballot(self, node: str, event: str, term: int, *, to: str | None = None, at: float | None = None) -> Self:
         value: dict[str, Any] = {"node": node, "group": GROUP, "event": event, "term": term, "to": to}
         if at is not None:
             value["t"] = round(at * 1e9)
@@ -78,14 +80,14 @@ class RaftStory(Story):
         *,
         kind: str = "partition",
         **more: Any,
-    ) -> RaftStory:
+    ) -> Self:
         """Cut ordered pairs of hosts, or heal that cut."""
         self.fault(name, kind, action, **more)
         if pairs is not None and action == "inject":
             self.events[-1].value["cut"] = [list(pair) for pair in pairs]
         return self
 
-    def route(self, ns: str, leader: str | None, term: int | None = 1, **more: Any) -> RaftStory:
+    def route(self, ns: str, leader: str | None, term: int | None = 1, **more: Any) -> Self:
         """Ask a name server for the route of the topic."""
         self.now += MS
         asked = self.now
@@ -141,9 +143,9 @@ def raft_run(how: RaftPretend) -> list[Event]:
         victim = leader if rng.random() < 0.8 else rng.choice([n for n in THREE if n != leader])
         until = at + 4.5 + rng.random()
         broken.append((at, until, kind, victim))
-        value = {"id": f"f{number}", "kind": kind, "asked": victim}
+        fault = {"id": f"f{number}", "kind": kind, "asked": victim}
         for action, moment in (("inject", at), ("heal", until)):
-            begin = {**value, "action": action}
+            begin = {**fault, "action": action}
             done = {**begin, "targets": [victim], "done": "did it", "t_done": round((moment + 0.05) * 1e9),
                     "verified": True, "evidence": {}}  # fmt: skip
             if kind == "partition" and action == "inject":

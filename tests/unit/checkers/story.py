@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
+from checkers.event import EventType
 from checkers.history import Event, History, build_history
 
 QUEUE = "t/broker-a/0"
@@ -41,7 +42,7 @@ _WORD = re.compile(
     r"(?P<process>\d+)(?P<mark>[><x?])(?P<f>s|poll|seek|read|end|handle|moved|d)"
     r"(?:\((?P<value>[^)]*)\))?(?:@(?P<offset>\d+))?(?:!(?P<status>\w+))?(?:\*(?P<attempts>\d+))?(?:=(?P<result>.*))?"
 )
-_TYPE = {">": "invoke", "<": "ok", "x": "fail", "?": "info"}
+TYPE: dict[str, EventType] = {">": "invoke", "<": "ok", "x": "fail", "?": "info"}
 
 
 def value(name: str) -> str:
@@ -65,7 +66,7 @@ class Story:
     def __init__(self, *, queue: str = QUEUE, mode: str = "assign", gates: dict[str, Any] | None = None, **meta: Any):
         self.events: list[Event] = []
         self.now = 0
-        self.queue = queue
+        self.queue: str | None = queue
         self.mode = mode
         self.sentinels = 0
         self.group = "g"
@@ -88,12 +89,12 @@ class Story:
         self.add("lab", "info", "meta", value)
         self.phase("load-begin")
 
-    def add(self, process: int | str, kind: str, f: str, value: Any = None, **extras: Any) -> Event:
-        event = Event(len(self.events), self.now, process, kind, f, value, **extras)  # type: ignore[arg-type]
+    def add(self, process: int | str, kind: EventType, f: str, value: Any = None, **extras: Any) -> Event:
+        event = Event(len(self.events), self.now, process, kind, f, value, **extras)
         self.events.append(event)
         return event
 
-    def at(self, seconds: float) -> Story:
+    def at(self, seconds: float) -> Self:
         """Set the clock."""
         self.now = round(seconds * 1e9)
         return self
@@ -101,7 +102,7 @@ class Story:
     def phase(self, name: str) -> None:
         self.add("lab", "info", "phase", name)
 
-    def tell(self, text: str) -> Story:
+    def tell(self, text: str) -> Self:
         for word in text.split():
             match = _WORD.fullmatch(word)
             assert match is not None, word
@@ -110,7 +111,7 @@ class Story:
         return self
 
     def _word(self, match: re.Match[str]) -> None:
-        process, kind, f = int(match["process"]), _TYPE[match["mark"]], match["f"]
+        process, kind, f = int(match["process"]), TYPE[match["mark"]], match["f"]
         result = match["result"]
         offset = int(match["offset"]) if match["offset"] else None
         if f == "s":
@@ -121,13 +122,11 @@ class Story:
                 extras["seek"] = {self.queue: offset}
             if f == "moved":
                 extras["moved"] = True
-            got = {self.queue: pairs(result)} if result else None
-            self.add(process, kind, "poll", got, **extras)
+            self.add(process, kind, "poll", {self.queue: pairs(result)} if result else None, **extras)
         elif f == "d":
             self.add(process, kind, "dequeue", value(result) if result not in (None, "∅") else None, queue=self.queue)
         elif f == "read":
-            got = {self.queue: offset} if kind == "invoke" else {self.queue: pairs(result or "")}
-            self.add(process, kind, "read", got)
+            self.add(process, kind, "read", {self.queue: offset if kind == "invoke" else pairs(result or "")})
         elif f == "end":
             self.add(process, kind, "end", self.queue if kind == "invoke" else int(result))
         else:
@@ -135,7 +134,7 @@ class Story:
                 self._handling[process] = {self.queue: pairs(result)}
             self.add(process, kind, "handle", self._handling[process], group=self.group, orderly=self.orderly or None)
 
-    def _send(self, match: re.Match[str], process: int, kind: str, offset: int | None) -> None:
+    def _send(self, match: re.Match[str], process: int, kind: EventType, offset: int | None) -> None:
         name = value(match["value"])
         if kind == "invoke":
             self.add(process, kind, "send", name, queue=self.queue)
@@ -167,7 +166,7 @@ class Story:
         lasts: float = 0.1,
         verified: Any = True,
         ends: bool = True,
-    ) -> Story:
+    ) -> Self:
         """Inject or heal a fault, taking `lasts` seconds."""
         start = {"id": name, "action": action, "kind": kind, "asked": "one"}
         self.add("nemesis", "info", kind, start)
@@ -177,7 +176,7 @@ class Story:
             self.add("nemesis", "info", kind, {**start, **done, "evidence": {"probe": "p"}})
         return self
 
-    def promote(self, node: str = NODES[1]) -> Story:
+    def promote(self, node: str = NODES[1]) -> Self:
         """Promote the other node by hand."""
         self.fault("promote", "promote", targets=[node])
         self.node = f"{node}:10911"
@@ -196,11 +195,11 @@ class Story:
         second: str | None = None,
         excluded: tuple[str, ...] = (),
         complete: bool = True,
-        kind: str = "ok",
+        kind: EventType = "ok",
         finish: bool = True,
         top: int | None = None,
         waits: Callable[[], None] | None = None,
-    ) -> Story:
+    ) -> Self:
         """End the run: `content` is what both drains read, before the sentinel that follows it (at `top`).
 
         `waits` tells what is seen while the lab waits for equal replicas.
@@ -245,7 +244,7 @@ class Story:
             self.finish()
         return self
 
-    def group_final(self, group: str = "g", *, lag: int = 0, retry: str = "", dead: str = "", ok: bool = True) -> Story:
+    def group_final(self, group: str = "g", *, lag: int = 0, retry: str = "", dead: str = "", ok: bool = True) -> Self:
         final = {
             "group": group,
             "lag": {self.queue: lag},
@@ -256,7 +255,7 @@ class Story:
         self.add("lab", "info", "group-final", final)
         return self
 
-    def finish(self) -> Story:
+    def finish(self) -> Self:
         self.now += MS
         self.phase("drain-end")
         return self

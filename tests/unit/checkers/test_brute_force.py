@@ -10,6 +10,7 @@ import pytest
 
 from checkers.conditions import merge_spans
 from checkers.consumer_offsets import check_consumer_offsets
+from checkers.event import EventType
 from checkers.facts import gather
 from checkers.leaders import _inside, check_leaders
 from checkers.progress import gaps
@@ -157,7 +158,7 @@ def test_c11_agrees_with_floor_and_ceiling_by_definition(seed: int) -> None:
     for _ in range(rng.randrange(1, 10)):
         story.now += MS
         if pending:
-            kind = rng.choice(["ok", "ok", "info"])
+            kind: EventType = rng.choice(["ok", "ok", "info"])
             story.add(process, kind, "commit", value, group="g", queue=QUEUE)
             if kind == "ok":
                 commits[-1] = (commits[-1][0], story.now, value)

@@ -13,11 +13,10 @@ from checkers.facts import gather
 from checkers.report.terminal import render_text
 from checkers.verdict import Record, Severity, Validity
 from tests.unit.checkers.raft import RaftStory
-from tests.unit.checkers.story import MS, QUEUE, Story
+from tests.unit.checkers.story import MS, QUEUE, TYPE, Story
 
 WORD = re.compile(r"(?P<process>\d+)(?P<mark>[><x?])(?P<f>commit|fetch|reset|start)(?:\((?P<value>-?\d+|none)\))?")
 NAMES = {"commit": "commit", "fetch": "fetch-offset", "reset": "reset-offset", "start": "start-offset"}
-TYPE = {">": "invoke", "<": "ok", "x": "fail", "?": "info"}
 
 
 def told(text: str, story: Story | None = None, *, durable: bool | None = True, **offsets: Any) -> Story:

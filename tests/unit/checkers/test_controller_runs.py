@@ -33,7 +33,7 @@ class ControlledStory(RaftStory):
 
     def plays(self, node: str, role: str, epoch: int) -> ControlledStory:
         number = {"number": epoch, "id": ""}
-        self.status(node, role, term="drop", epoch=number, state="serving", serving="drop", commit="drop")  # type: ignore[arg-type]
+        self.status(node, role, term="drop", epoch=number, state="serving", serving="drop", commit="drop")
         return self
 
     def all_play(self, master: str = A, epoch: int = 1) -> ControlledStory:

@@ -81,7 +81,7 @@ def test_what_shows_nothing_is_not_measured(case: str) -> None:
 def test_answers_over_the_wires_of_the_experiment_are_not_taken() -> None:
     """A client that is cut off from a name server, too, would be told nothing."""
     story = told(hidden(), (9, N1, A), (11, N1, A))
-    story.at(30).route(N1, B, **{"from": "client-1"})
+    story.at(30).route(N1, B, 1, **{"from": "client-1"})
     assert listed(story)[N1][1] is None
 
 
@@ -90,6 +90,6 @@ def test_the_longest_listing_is_a_figure_and_all_are_in_the_report() -> None:
     verdict = judge(story.history())
     record = verdict.record("C14")
     assert record is not None
-    assert record.metrics["listed after f s"] == (pytest.approx(1.9, abs=0.1), pytest.approx(3.0, abs=0.1))
+    assert record.metrics["listed after f s"] == pytest.approx((1.9, 3.0), abs=0.1)
     table = next(one for one in tables(verdict) if one.title == "How long name servers listed who was away")
     assert [row[1:3] for row in table.rows] == [(A, N1), (A, N2)]

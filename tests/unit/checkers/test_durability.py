@@ -89,7 +89,7 @@ def test_no_fsync_shows_under_power_loss_only() -> None:
     assert types(c10(lost(("power", [A, B, C]), flushed=True))) == {"lost-promised"}
     story = RaftStory().say("0>s(a) 0<s(a)@0")
     story.fault("k", "kill", targets=THREE).fault("k", "kill", "heal", targets=THREE)
-    assert c10(story.drain("[a]")).valid is Validity.VALID  # type: ignore[arg-type]
+    assert c10(story.drain("[a]")).valid is Validity.VALID
 
 
 def test_survivors_are_valid_with_their_promise_in_words() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from checkers import fifo_queue
 from checkers.compose import judge
+from checkers.event import EventType
 from checkers.facts import gather
 from checkers.fifo_queue import check_fifo_queue
 from checkers.linearizability.operations import Operation
@@ -101,7 +102,7 @@ def test_each_anomaly_is_caught_and_its_near_miss_passes(
 
 def test_queues_need_no_names() -> None:
     story = Story()
-    story.queue = None  # type: ignore[assignment]
+    story.queue = None
     record = c4(story.tell("0>s(a) 0<s(a) 0>s(b) 0<s(b) 1>d 1<d=b 1>d 1<d=a"))
     assert types(record) == {"order"}
     assert record.anomalies[0].text.startswith("in the queue, ")
@@ -189,7 +190,7 @@ def told(ops: list[Operation], *, polls: bool) -> Story:
     marks += [(op.returned, 1, place, op) for place, op in enumerate(ops) if op.returned is not None]
     for at, ended, place, op in sorted(marks, key=lambda mark: mark[:3]):
         story.now = at * MS
-        kind = ("ok" if op.outcome == "ok" else "info") if ended else "invoke"
+        kind: EventType = ("ok" if op.outcome == "ok" else "info") if ended else "invoke"
         extras: dict[str, Any] = {"queue": QUEUE}
         if op.f == "enqueue":
             name = f"r/0/{op.argument}"
@@ -198,8 +199,8 @@ def told(ops: list[Operation], *, polls: bool) -> Story:
             got = {QUEUE: [] if op.result is None else [[-1, f"r/0/{op.result}"]]} if ended else None
             story.add(place, kind, "poll", got, mode="assign", group="g", **extras)
         else:
-            got = f"r/0/{op.result}" if ended and op.result is not None else None
-            story.add(place, kind, "dequeue", got, **extras)
+            taken = f"r/0/{op.result}" if ended and op.result is not None else None
+            story.add(place, kind, "dequeue", taken, **extras)
     return story
 
 

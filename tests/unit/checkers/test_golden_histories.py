@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,10 +51,10 @@ def test_there_are_histories_of_every_verdict() -> None:
 def stories() -> Iterator[tuple[str, list[Event]]]:
     """The stories behind the files."""
     gates = {"warm_send_ok": 20, "recovered_send_ok": 20}
-    small = {"seconds": 20, "rate": 30, "queues": 2, "gates": gates}
-    yield "valid/promotion-after-two-copies.jsonl.zst", pretend_run(Pretend(synchronous=True, **small))
-    yield "invalid/promotion-after-one-copy.jsonl.zst", pretend_run(Pretend(synchronous=False, **small))
-    yield "unknown/unproven-faults.jsonl.zst", pretend_run(Pretend(verified=False, **small))
+    small = Pretend(seconds=20, rate=30, queues=2, gates=gates)
+    yield "valid/promotion-after-two-copies.jsonl.zst", pretend_run(replace(small, synchronous=True))
+    yield "invalid/promotion-after-one-copy.jsonl.zst", pretend_run(replace(small, synchronous=False))
+    yield "unknown/unproven-faults.jsonl.zst", pretend_run(replace(small, verified=False))
     two = "0>s(1) 0<s(1)@0 1>poll 1<poll=[0:1] 0>s(2) 0<s(2)@1 1>poll 1<poll=[1:2]"
     yield "valid/two-messages.jsonl", Story().tell(two).drain("[1,2]").events
     unknown = "2>s(3) 2?s(3)"

@@ -238,7 +238,7 @@ def test_37_the_age_of_the_oldest_lost_acknowledgement() -> None:
     story.at(12.0).drain("[]", excluded=("broker-a-0",))
     (loss,) = losses(facts(story))
     assert (loss.fault, loss.promised) == ("d", 1)
-    assert loss.age == (pytest.approx(0.6), pytest.approx(0.7))
+    assert loss.age == pytest.approx((0.6, 0.7))
 
 
 def test_41_a_heal_that_is_not_proven_decides_nothing() -> None:

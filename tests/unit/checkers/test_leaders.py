@@ -153,7 +153,7 @@ def test_a_promise_given_while_cut_off_is_impossible() -> None:
     ],
 )
 def test_promises_that_were_possible_pass(near: Callable[[], RaftStory]) -> None:
-    record = c8(near())  # type: ignore[operator]
+    record = c8(near())
     assert types(record) == set(), record.reasons
 
 

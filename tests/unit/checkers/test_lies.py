@@ -160,11 +160,10 @@ def some_answers_about_the_nodes_missing(run: Told) -> None:
 def another_reader_from_the_beginning(run: Told) -> None:
     got = next(event.value[QUEUE] for event in run.of("poll", "ok") if event.value[QUEUE])
     place = run.events.index(run.acks()[-1])
-    more = {"queue": QUEUE, "mode": "assign", "seek": {QUEUE: 0}}
     time = run.events[place].time
     run.events[place + 1 : place + 1] = [
-        Event(0, time, 6000, "invoke", "poll", None, **more),
-        Event(0, time, 6000, "ok", "poll", {QUEUE: got}, **more),
+        Event(0, time, 6000, "invoke", "poll", None, queue=QUEUE, mode="assign", seek={QUEUE: 0}),
+        Event(0, time, 6000, "ok", "poll", {QUEUE: got}, queue=QUEUE, mode="assign", seek={QUEUE: 0}),
     ]
 
 

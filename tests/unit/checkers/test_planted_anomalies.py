@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -414,13 +415,13 @@ def test_log_patterns_carry_their_severity() -> None:
 # ---- delivery
 
 
-def group_story(handled: str, **final: object) -> Story:
+def group_story(handled: str, **final: Any) -> Story:
     story = Story(consumer_groups=["g"]).tell("0>s(a) 0<s(a)@0 0>s(b) 0<s(b)@1")
     for word in handled.split():
         story.tell(word)
     story.drain("[a,b]", finish=False)
     story.tell("7>handle=[2:r/9/1] 7<handle")
-    return story.group_final(**final).finish()  # type: ignore[arg-type]
+    return story.group_final(**final).finish()
 
 
 def delivery(story: Story) -> Record:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Literal
 
 import pytest
 
@@ -21,7 +22,7 @@ def types(record: Record) -> set[str]:
     return {anomaly.type for anomaly in record.anomalies}
 
 
-def at(commit: int = 0, end: int = 1000, **more: object) -> RaftStory:
+def at(commit: int | Literal["drop"] = 0, end: int = 1000, **more: Any) -> RaftStory:
     """All three nodes told their positions."""
     return RaftStory().asked(commit=commit, end=end, **more)
 
@@ -142,7 +143,7 @@ def test_answers_that_overlap_are_not_ordered() -> None:
     [
         (RaftStory, "nobody asked"),
         (lambda: at().at(20).asked(commit=0, end=1000), "between"),
-        (lambda: at(commit="drop"), "do not tell commit"),  # type: ignore[arg-type]
+        (lambda: at(commit="drop"), "do not tell commit"),
         (lambda: at(incarnation="drop"), "do not tell incarnation"),
         (lambda: at(queues={}), "rollback could go unseen"),
         (lambda: at(queues={"t@0": [0, 0]}).say("0>s(a) 0<s(a)@0"), "told how far t/broker-a/0"),

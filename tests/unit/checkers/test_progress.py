@@ -67,7 +67,9 @@ def test_a_stall_without_any_fault_is_caught() -> None:
     assert types(record) == {"stall"}
     assert "answered none of" in record.anomalies[0].text
     assert record.anomalies[0].core
-    assert 0 < float(record.metrics["satisfied"]) < 1  # type: ignore[arg-type]
+    satisfied = record.metrics["satisfied"]
+    assert isinstance(satisfied, float)
+    assert 0 < satisfied < 1
 
 
 def starving(shares: dict[str, float], **more: Any) -> Record:
@@ -285,8 +287,8 @@ def test_missing_input_is_unknown_never_valid(meta: dict[str, Any], words: str) 
 
 
 def test_a_longer_grace_period_that_is_explained_is_taken() -> None:
-    meta = {"progress": {"grace_s": 9, "because": "followers wait six seconds", "window_s": 1}}
-    assert c15(run(lambda story, load: load.until(20), **meta)).valid is Validity.VALID
+    progress = {"grace_s": 9, "because": "followers wait six seconds", "window_s": 1}
+    assert c15(run(lambda story, load: load.until(20), progress=progress)).valid is Validity.VALID
 
 
 def drained_late(*looks: dict[str, dict[str, Any]], named: str | None = A, every: float = 1.0) -> Record:

@@ -184,7 +184,7 @@ def test_a_raft_run_judged_without_one_of_its_checkers_is_at_most_unknown(name: 
     assert f"{name} is required and did not run" in verdict.why
 
 
-JUNK = (None, True, -1, 2**70, 0.5, "x", [], {}, [[]], {"a": {"b": []}}, ["a", 1])
+JUNK: tuple[Any, ...] = (None, True, -1, 2**70, 0.5, "x", [], {}, [[]], {"a": {"b": []}}, ["a", 1])
 
 
 @pytest.mark.parametrize("seed", range(16))

@@ -86,7 +86,7 @@ def ranged(ops: Sequence[Op]) -> Ranged:
         lo.append(low)
         hi.append(high)
 
-    def column(numbers: Sequence[int]) -> np.ndarray:  # type: ignore[type-arg]
+    def column(numbers: Sequence[int]) -> np.ndarray:
         return np.array(numbers, dtype=np.int64)
 
     return Ranged(

@@ -10,6 +10,7 @@ import pytest
 
 from checkers import registers
 from checkers.compose import judge
+from checkers.event import EventType
 from checkers.facts import gather
 from checkers.linearizability.decision import Budget
 from checkers.linearizability.operations import Operation
@@ -18,10 +19,9 @@ from checkers.verdict import Record, Severity, Validity
 from tests.unit.checkers.linearizability.histories import KINDS, history, shape
 from tests.unit.checkers.linearizability.oracle import brute_force
 from tests.unit.checkers.linearizability.test_brute_force import shown
-from tests.unit.checkers.story import MS, Story
+from tests.unit.checkers.story import MS, TYPE, Story
 
 WORD = re.compile(r"(?P<process>\d+)(?P<mark>[><x?])(?P<f>r|w|cas)\((?P<key>\w+)(?:[=:](?P<value>[\w,]+))?\)")
-TYPE = {">": "invoke", "<": "ok", "x": "fail", "?": "info"}
 NAME = {"r": "read", "w": "write", "cas": "cas"}
 
 
@@ -173,7 +173,7 @@ def as_story(ops: list[Operation]) -> Story:
     for at, ended, place, op in sorted(marks, key=lambda mark: mark[:3]):
         story.now = at * MS
         failed = bool(ended) and op.result is False
-        kind = "invoke" if not ended else "fail" if failed else "ok" if op.outcome == "ok" else "info"
+        kind: EventType = "invoke" if not ended else "fail" if failed else "ok" if op.outcome == "ok" else "info"
         value = op.result if op.f == "read" else op.argument
         story.add(place, kind, op.f, value, key="k", error={"code": "mismatch"} if failed else None)
     if not any(op.outcome == "ok" or op.f != "read" for op in ops):

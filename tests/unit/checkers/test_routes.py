@@ -217,10 +217,10 @@ def test_a_restarted_name_server_may_know_less() -> None:
 
 
 def test_a_clients_own_view_may_lag_by_its_refresh() -> None:
-    meta = {"routing": {**META["routing"], "refresh_s": 4}}
+    routing = {**META["routing"], "refresh_s": 4}
 
     def story(when: float) -> RaftStory:
-        made = asked(serving(30, **meta), (5, N1, A, 1), (5, N2, A, 1), (13, N1, B, 2))
+        made = asked(serving(30, routing=routing), (5, N1, A, 1), (5, N2, A, 1), (13, N1, B, 2))
         return asked(made, (when, N1, A, 1), **{"from": CLIENT})
 
     assert c18(story(15)).valid is Validity.VALID

@@ -12,12 +12,11 @@ from checkers.compose import judge
 from checkers.facts import gather
 from checkers.set_reads import check_set, check_set_full
 from checkers.verdict import Record, Severity, Validity
-from tests.unit.checkers.story import MS, Story
+from tests.unit.checkers.story import MS, TYPE, Story
 
 WORD = re.compile(
     r"(?P<process>\d+)(?P<mark>[><x?])(?:\+(?P<element>\w+)|read(?:\[(?P<got>[\w,]*)\])?(?:@(?P<node>\w+))?)"
 )
-TYPE = {">": "invoke", "<": "ok", "x": "fail", "?": "info"}
 
 
 def told(text: str, **meta: Any) -> Story:

@@ -4,6 +4,7 @@ import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -30,7 +31,7 @@ FIRST = COMPARISON.cells[0]
 MACHINE = {"cpus": 2, "kernel": "6.1"}
 
 
-def result(cell: str = FIRST.name, **changed: object) -> Result:
+def result(cell: str = FIRST.name, **changed: Any) -> Result:
     made = Result(
         cell=cell,
         turn=0,
@@ -46,7 +47,7 @@ def result(cell: str = FIRST.name, **changed: object) -> Result:
         rto={"state": "recovered", "rto": [0.25, 0.5], "gap": 0.3},
         rpo={"rpo_count": [0, 0], "rpo_time": [0.0, 0.0], "lost weaker": 0},
     )
-    return replace(made, **changed)  # type: ignore[arg-type]
+    return replace(made, **changed)
 
 
 def verdict(valid: Validity, *faults: dict[str, object]) -> Verdict:

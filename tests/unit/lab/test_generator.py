@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.errors import PlanError
-from lab.generator import FaultPlan, Kind, fault_schedule, log_schedule, send_schedule, threads_of
+from lab.generator import FaultPlan, Kind, Op, fault_schedule, log_schedule, send_schedule, threads_of
 from lab.plan import Plan
 from lab.planfile import build_plan
 from lab.randomness import child
@@ -21,7 +21,7 @@ def plan(**tables: object) -> Plan:
     return build_plan(tables, "plan.toml")
 
 
-def all_operations(built: Plan, seed: int) -> list[object]:
+def all_operations(built: Plan, seed: int) -> list[list[Op]]:
     threads = threads_of(built, topology_of(built))
     return [list(send_schedule(built, seed, thread)) for thread in threads.of(Kind.SEND)]
 
@@ -44,14 +44,14 @@ def test_streams_of_chance_are_independent() -> None:
 def test_sends_keep_the_rate_and_spread_over_queues() -> None:
     """All threads together send at the plan's rate; every queue gets the same share within one deck."""
     built = plan(time_limit="10s", load={"rate": 300, "clients": 6}, cluster={"groups": 2})
-    operations = [op for ops in all_operations(built, 1) for op in ops]  # type: ignore[attr-defined]
+    operations = [op for ops in all_operations(built, 1) for op in ops]
     assert abs(len(operations) - 3000) <= 6
     counts = {queue: sum(op.queue == queue for op in operations) for queue in topology_of(built).queues}
     assert max(counts.values()) - min(counts.values()) <= 6
     for thread in all_operations(built, 1):
-        times = [op.at_ns for op in thread]  # type: ignore[attr-defined]
+        times = [op.at_ns for op in thread]
         assert all(0 <= a < b < built.time_limit.ns for a, b in pairwise(times))
-        assert [op.counter for op in thread] == list(range(len(times)))  # type: ignore[attr-defined]
+        assert [op.counter for op in thread] == list(range(len(times)))
 
 
 def test_the_log_workload_mixes_its_operations() -> None:

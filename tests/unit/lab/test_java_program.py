@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_options_name_the_client_its_release_and_its_route_poll() -> None:
         ({"route_poll": "1ms"}, "100ms or more"),
     ],
 )
-def test_what_java_clients_cannot_do_is_refused(load: dict[str, object], words: str) -> None:
+def test_what_java_clients_cannot_do_is_refused(load: dict[str, Any], words: str) -> None:
     """Before anything starts, in words."""
     built = plan(**load)
     with pytest.raises(PlanError) as caught:

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from lab import members
 from lab.members import Members
+from lab.stage import Stage
 from lab.systems.system import NodeStatus, RaftView
 from lab.topology import Group
 from nemesis.world import LeverError, NodeState
@@ -101,7 +103,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def levers(stage: FakeStage, calls: FakeCalls) -> Members:
-    return Members(stage, calls)  # type: ignore[arg-type]
+    return Members(cast(Stage, stage), calls)
 
 
 def test_a_spare_is_started_and_added_by_the_leader() -> None:

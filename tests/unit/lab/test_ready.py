@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,11 +15,11 @@ GROUP = Group("broker-a", NODES, ())
 LED: Mapping[str, Mapping[str, str | None] | None] = {"namesrv-1": {"broker-a": "broker-a-1"}}
 
 
-def member(node: str, **changes: object) -> NodeStatus:
+def member(node: str, **changes: Any) -> NodeStatus:
     """A member that is as it should be, except for these fields of its view."""
     role = "leader" if node == "broker-a-1" else "follower"
     view = RaftView(role, 4, None, "broker-a-1", role == "leader", 900, 900, 900, ((4, "broker-a-1", 0),), NODES)
-    view = replace(view, **changes)  # type: ignore[arg-type]
+    view = replace(view, **changes)
     return NodeStatus(
         node=node,
         master=view.role == "leader",

@@ -55,8 +55,8 @@ async def lived(ending: str, flaws: frozenset[Flaw]) -> tuple[list[int], list[by
         for disk in disks.values():
             disk.open_gate.set()
         await cluster.close()
-    for disk in left.values():
-        disk.kill()
+    for remains in left.values():
+        remains.kill()
     again = Group(Path("/"))
     again.disks = dict(left)
     try:

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lab.journal import Journal
 from lab.merge import read_journal
 from lab.record import LabRecord
+from lab.stage import Stage
 from lab.systems.system import Listing, NodeStatus, RaftView
 from lab.topology import Group
 from lab.watch import Watch
@@ -68,7 +69,7 @@ def events(tmp_path: Path, stage: FakeStage, *steps: str) -> list[dict[str, Any]
     """What the journal holds after these looks (nodes) and questions (name servers)."""
     journal = Journal(tmp_path / "lab.jsonl", 0)
     clock = iter(range(100, 1000))
-    watch = Watch(stage, LabRecord(journal), lambda: next(clock))  # type: ignore[arg-type]
+    watch = Watch(cast(Stage, stage), LabRecord(journal), lambda: next(clock))
 
     async def story() -> None:
         for step in steps:

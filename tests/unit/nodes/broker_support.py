@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from nodes.broker.broker import Broker
+from nodes.broker.roles import RoleKeeper
 from nodes.config import BrokerConfig, BrokerRole, FlushDiskType
 from nodes.flaws import Flaw
 from nodes.log import EventLog
@@ -22,6 +23,7 @@ from nodes.remoting.command import Command, request
 from nodes.remoting.connection import Connection
 from nodes.remoting.message import StoredMessage, decode_records
 from nodes.remoting.server import RemotingServer
+from nodes.replication.following import Replica
 from nodes.store.disk import Disk, File, RealDisk
 
 PATIENCE_S = 30.0
@@ -77,6 +79,23 @@ class Node:
     @property
     def address(self) -> str:
         return f"{self.broker.config.broker_ip1}:{self.broker.port}"
+
+    @property
+    def keeper(self) -> RoleKeeper:
+        """Of a broker outside any elected group."""
+        assert isinstance(self.broker.roles, RoleKeeper)
+        return self.broker.roles
+
+    @property
+    def replica(self) -> Replica:
+        """Of a slave that knows its master's address."""
+        assert self.keeper.replica is not None
+        return self.keeper.replica
+
+    @property
+    def in_sync(self) -> int:
+        """Slaves that are in sync with this master; 0 as long as it is none."""
+        return 0 if self.keeper.primary is None else self.keeper.primary.in_sync()
 
     @property
     def ha_address(self) -> str:
@@ -221,13 +240,8 @@ async def pair(root: Path, role: BrokerRole = SYNC, **more: Any) -> AsyncIterato
     async with running(settings(root, "a", broker_role=role, **more)) as master:
         slave_config = settings(root, "b", broker_role=SLAVE, ha_master_address=master.ha_address, **more)
         async with running(slave_config) as slave:
-            await until(lambda: _in_sync(master) == 1, "the slave follows")
+            await until(lambda: master.in_sync == 1, "the slave follows")
             yield master, slave
-
-
-def _in_sync(node: Node) -> int:
-    primary = node.broker.roles.primary
-    return 0 if primary is None else primary.in_sync()
 
 
 class FakeNameServer:

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from nodes.broker.broker import Broker
 from nodes.client.admin import AdminClient
@@ -61,9 +62,9 @@ class Cluster:
     def broker_address(self, name: str) -> str:
         return f"127.0.0.1:{self.brokers[name].port}"
 
-    async def client(self, **settings: object) -> Client:
-        defaults: dict[str, object] = {"name_servers": (self.address,), "poll_name_server_interval_s": 0.2}
-        client = Client(ClientConfig(**(defaults | settings)), rng=random.Random(len(self.clients)))  # type: ignore[arg-type]
+    async def client(self, **settings: Any) -> Client:
+        defaults: dict[str, Any] = {"name_servers": (self.address,), "poll_name_server_interval_s": 0.2}
+        client = Client(ClientConfig(**(defaults | settings)), rng=random.Random(len(self.clients)))
         await client.start()
         self.clients.append(client)
         return client
@@ -130,10 +131,10 @@ class Recorder:
         return [message.body.decode() for message in self.seen]
 
 
-async def send_all(client: Client, topic: str, count: int, **options: object) -> list[str]:
+async def send_all(client: Client, topic: str, count: int, **options: Any) -> list[str]:
     producer = Producer(client, "PG")
     bodies = [f"m{number}" for number in range(count)]
     for body in bodies:
-        result = await producer.send(topic, body.encode(), **options)  # type: ignore[arg-type]
+        result = await producer.send(topic, body.encode(), **options)
         assert result.status is SendStatus.SEND_OK
     return bodies

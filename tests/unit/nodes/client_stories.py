@@ -7,6 +7,7 @@ import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -27,14 +28,14 @@ def unused_address() -> str:
         return f"127.0.0.1:{sock.getsockname()[1]}"
 
 
-def config(cluster: FakeCluster, **settings: object) -> ClientConfig:
-    defaults: dict[str, object] = {"name_servers": cluster.addresses, "retries": 0, "send_timeout_s": 10.0}
-    return ClientConfig(**(defaults | settings))  # type: ignore[arg-type]
+def config(cluster: FakeCluster, **settings: Any) -> ClientConfig:
+    defaults: dict[str, Any] = {"name_servers": cluster.addresses, "retries": 0, "send_timeout_s": 10.0}
+    return ClientConfig(**(defaults | settings))
 
 
 @asynccontextmanager
 async def producing(
-    cluster: FakeCluster, *, routes: dict[str, object] | None = None, **settings: object
+    cluster: FakeCluster, *, routes: dict[str, object] | None = None, **settings: Any
 ) -> AsyncIterator[Producer]:
     client = Client(config(cluster, **settings), rng=random.Random(1), routes=routes)
     await client.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any, TypeVar
 
 from nodes.flaws import Flaw
 from nodes.replication.raft.core import Raft
@@ -13,7 +14,6 @@ from nodes.replication.raft.membership import (
 from nodes.replication.raft.messages import (
     Append,
     AppendReply,
-    Message,
     PreVoteReply,
     VoteReply,
 )
@@ -22,6 +22,7 @@ from nodes.replication.raft.settings import Settings
 from nodes.replication.raft.terms import TermRow
 
 ABC = MembershipRow(0, Membership.of("a", "b", "c"))
+M = TypeVar("M")
 OLD = HardState(term=3, vote="", joined=True)
 
 
@@ -42,7 +43,7 @@ def core(
     return Raft("a", settings, restored, Random(1), 0.0, flaws)
 
 
-def of(kind: type, ready: Ready) -> list[Message]:
+def of(kind: type[M], ready: Ready) -> list[M]:
     return [message for message in ready.messages if isinstance(message, kind)]
 
 
@@ -51,9 +52,9 @@ def save(raft: Raft, ready: Ready, now: float = 0.0) -> Ready:
     return raft.saved(ready.save, now)
 
 
-def leader(**kwargs: object) -> Raft:
+def leader(**kwargs: Any) -> Raft:
     """Node "a", leader of term 4 at time 2, its marker [100, 110) written."""
-    raft = core(**kwargs)  # type: ignore[arg-type]
+    raft = core(**kwargs)
     raft.tick(raft.deadline)
     ready = raft.receive(PreVoteReply("b", "a", raft.term + 1, granted=True), 2.0)
     save(raft, ready, 2.0)

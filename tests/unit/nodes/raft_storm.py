@@ -137,6 +137,9 @@ class Storm:
         assert joined, f"seed {self.world.seed}: not everybody joins"
         self._peaceful = False
 
+    def _stopped(self) -> bool:
+        return self.world.stopped
+
     def _clients(self) -> None:
         """To everybody who believes to lead."""
         for node in self.world.nodes.values():
@@ -154,13 +157,13 @@ class Storm:
         for node in world.nodes.values():
             node.paused_until = 0.0
             world.restart(node.name)
-        if world.stopped:
+        if self._stopped():
             world.run(1.0)
             return  # a majority may have stopped; that nobody else was elected wrongly was seen after every step
         wanted = f"seed {world.seed}: not level {RECOVERY_S} s after the heal"
         if not world.run(RECOVERY_S, lambda: world.level() or world.stopped):
             raise AssertionError(f"{wanted}: " + "; ".join(self._face(node) for node in world.nodes.values()))
-        if world.stopped:
+        if self._stopped():
             return
         leader = world.leader
         assert leader is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from nodes.flaws import Flaw
 from nodes.log import EventLog
@@ -57,10 +58,10 @@ def new_store(
     *,
     flaws: Iterable[Flaw] = (),
     clock: ManualClock | None = None,
-    **changes: object,
+    **changes: Any,
 ) -> MessageStore:
     """An unopened store."""
-    settings = replace(config, **changes) if changes else config  # type: ignore[arg-type]
+    settings = replace(config, **changes) if changes else config
     return make_store(disk, settings, clock or ManualClock(), EventLog("broker"), frozenset(flaws))
 
 
@@ -70,7 +71,7 @@ def open_store(
     *,
     flaws: Iterable[Flaw] = (),
     clock: ManualClock | None = None,
-    **changes: object,
+    **changes: Any,
 ) -> MessageStore:
     """An open store."""
     store = new_store(disk, config, flaws=flaws, clock=clock, **changes)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.unit.nodes.broker_support import (
     ASYNC,
     SYNC,
     Flaw,
+    Node,
     pair,
     running,
     settings,
@@ -20,7 +22,7 @@ from tests.unit.nodes.broker_support import (
     until_true,
 )
 
-SUSPEND = {"sysFlag": 6, "suspendTimeoutMillis": 20_000}
+SUSPEND: dict[str, Any] = {"sysFlag": 6, "suspendTimeoutMillis": 20_000}
 
 
 def test_pull_answers_follow_the_table(tmp_path: Path) -> None:
@@ -81,11 +83,11 @@ def test_pull_answers_follow_the_table(tmp_path: Path) -> None:
         ({"queueOffset": "x"}, 1),
     ],
 )
-def test_pulls_that_cannot_be_served_are_refused_by_code(tmp_path: Path, change: dict[str, object], code: int) -> None:
+def test_pulls_that_cannot_be_served_are_refused_by_code(tmp_path: Path, change: dict[str, Any], code: int) -> None:
     async def story() -> None:
         async with running(settings(tmp_path)) as node:
             await node.send(b"0")
-            answer = await node.pull(0, **change)  # type: ignore[arg-type]
+            answer = await node.pull(0, **change)
             assert answer.code == code, answer.remark
 
     asyncio.run(story())
@@ -146,9 +148,7 @@ def test_a_reader_of_a_lost_tail_is_sent_back_to_the_fork(tmp_path: Path) -> Non
             for number in range(7):
                 await master.send(b"%d" % number)
             await until(lambda: slave.broker.store.written_end == master.broker.store.written_end)
-            replica = slave.broker.roles.replica
-            assert replica is not None
-            replica.stop()
+            slave.replica.stop()
             for number in range(7, 10):
                 await master.send(b"lost %d" % number)
             end = await master.pull(0)
@@ -312,11 +312,11 @@ def test_unknown_and_unbuilt_requests_are_not_supported(tmp_path: Path, code: in
     asyncio.run(story())
 
 
-def strict(body: bytes) -> dict[str, object]:
+def strict(body: bytes) -> dict[str, Any]:
     """Java's maps with queues as keys, made readable for Python."""
     text = re.sub(r'\{(\{"brokerName":"[^"]*","queueId":\d+,"topic":"[^"]*"\}):', r'{"q":', body.decode())
     text = re.sub(r',(\{"brokerName":"[^"]*","queueId":(\d+),"topic":"[^"]*"\}):', r',"q\2":', text)
-    parsed: dict[str, object] = json.loads(text)
+    parsed: dict[str, Any] = json.loads(text)
     return parsed
 
 
@@ -332,11 +332,11 @@ def test_administration_of_topics_and_groups(tmp_path: Path) -> None:
             assert (await node.ask(RequestCode.GET_TOPIC_CONFIG, {"topic": "absent"})).code == 17
             await node.send(b"x", topic="N")
             stats = strict((await node.ask(RequestCode.GET_TOPIC_STATS_INFO, {"topic": "N"})).body)
-            assert stats["offsetTable"]["q"]["maxOffset"] == 1  # type: ignore[index]
-            assert stats["offsetTable"]["q"]["lastUpdateTimestamp"] > 0  # type: ignore[index]
+            assert stats["offsetTable"]["q"]["maxOffset"] == 1
+            assert stats["offsetTable"]["q"]["lastUpdateTimestamp"] > 0
             await node.commit(1, topic="N")
             progress = strict((await node.ask(RequestCode.GET_CONSUME_STATS, {"consumerGroup": "g"})).body)
-            assert progress["offsetTable"]["q"]["consumerOffset"] == 1  # type: ignore[index]
+            assert progress["offsetTable"]["q"]["consumerOffset"] == 1
             who = await node.ask(RequestCode.QUERY_TOPIC_CONSUME_BY_WHO, {"topic": "N"})
             assert json.loads(who.body) == {"groupList": ["g"]}
             everything = json.loads((await node.ask(RequestCode.GET_ALL_TOPIC_CONFIG)).body)
@@ -394,11 +394,10 @@ def test_raw_log_and_index_can_be_read(tmp_path: Path) -> None:
             for number in range(30):
                 await master.send(b"%d" % number * 1000)
 
-            async def whole_log(node: object) -> bytes:
+            async def whole_log(node: Node) -> bytes:
                 data, offset = b"", 0
                 while True:
-                    ask = node.ask  # type: ignore[attr-defined]
-                    answer = await ask(RequestCode.LAB_READ_LOG, {"offset": offset, "maxBytes": 3000})
+                    answer = await node.ask(RequestCode.LAB_READ_LOG, {"offset": offset, "maxBytes": 3000})
                     assert answer.code == 0
                     if not answer.body:
                         return data
@@ -415,8 +414,8 @@ def test_raw_log_and_index_can_be_read(tmp_path: Path) -> None:
             beyond = await master.ask(RequestCode.LAB_READ_LOG, {"offset": 10**9, "maxBytes": 10})
             assert beyond.code == 21
 
-    async def _same(slave: object, ext: dict[str, object], body: bytes) -> bool:
-        return bool((await slave.ask(RequestCode.LAB_READ_INDEX, ext)).body == body)  # type: ignore[attr-defined]
+    async def _same(slave: Node, ext: dict[str, Any], body: bytes) -> bool:
+        return (await slave.ask(RequestCode.LAB_READ_INDEX, ext)).body == body
 
     asyncio.run(story())
 

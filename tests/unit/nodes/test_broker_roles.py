@@ -63,8 +63,8 @@ def test_a_slave_is_promoted_in_place_and_the_old_master_comes_back_as_slave(tmp
         async with running(settings(tmp_path, "a", broker_role=SYNC)) as master:
             slave_settings = settings(tmp_path, "b", broker_role=SLAVE, ha_master_address=master.ha_address)
             async with running(slave_settings, config_path=str(conf)) as slave:
-                await until(lambda: slave.broker.roles.replica is not None and slave.broker.roles.replica.following)
-                await until(lambda: master.broker.roles.primary.in_sync() == 1)  # type: ignore[union-attr]
+                await until(lambda: slave.keeper.replica is not None and slave.keeper.replica.following)
+                await until(lambda: master.in_sync == 1)
                 for number in range(10):
                     assert (await master.send(b"%d" % number)).code == 0
                 assert (await master.commit(8)).code == 0
@@ -86,11 +86,11 @@ def test_a_slave_is_promoted_in_place_and_the_old_master_comes_back_as_slave(tmp
                 assert (await change_role(master, SLAVE, 1))[0] == 1, "without a file the change would not last"
                 conf_a = tmp_path / "a.conf"
                 conf_a.write_text("brokerRole=SYNC_MASTER\n")
-                master.broker.roles._config_path = str(conf_a)
+                master.keeper._config_path = str(conf_a)
                 assert (await change_role(master, SLAVE, 1))[0] == 0
                 assert (await master.send(b"refused")).code == 14
                 master.broker.roles.heard_of_master(slave.address, promoted_ha)
-                await until(lambda: slave.broker.roles.primary.in_sync() == 1)  # type: ignore[union-attr]
+                await until(lambda: slave.in_sync == 1)
                 await until(lambda: master.broker.store.written_end == slave.broker.store.written_end)
                 assert await master.bodies() == [b"%d" % number for number in range(10)] + [b"after"]
                 assert [epoch["number"] for epoch in (await master.status())["epochs"]] == [1, 2]
@@ -137,13 +137,13 @@ def test_progress_made_on_the_slave_survives_the_return_of_the_master(tmp_path: 
                 await master.send(b"%d" % number)
             await master.commit(2)
             await until(lambda: slave.broker.core.tables.offsets.get("g", "T", 0) == 2)
-            primary = master.broker.roles.primary
+            primary = master.keeper.primary
             assert primary is not None
-            address = slave.broker.roles.replica.address  # type: ignore[union-attr]
-            slave.broker.roles.replica.stop()  # type: ignore[union-attr]
+            address = slave.replica.address
+            slave.replica.stop()
             assert (await slave.commit(7)).code == 0
             assert await slave.committed() == 7
-            slave.broker.roles.replica.start(address)  # type: ignore[union-attr]
+            slave.replica.start(address)
             await until(lambda: master.broker.core.tables.offsets.get("g", "T", 0) == 7, "the master learns of it")
             assert await slave.committed() == 7
 
@@ -274,9 +274,9 @@ def test_a_slave_finds_its_master_by_name_server_and_registers_itself(tmp_path: 
             slave_settings = settings(tmp_path, "b", broker_role=SLAVE, namesrv_addr=(names.address,))
             async with running(slave_settings) as slave:
                 await until(lambda: any(one.ext["brokerId"] == "1" for one in names.registrations))
-                assert not slave.broker.roles.replica.following  # type: ignore[union-attr]
+                assert not slave.replica.following
                 names.master = (master.address, master.ha_address)
-                await until(lambda: slave.broker.roles.replica.following, "it follows")  # type: ignore[union-attr]
+                await until(lambda: slave.replica.following, "it follows")
                 assert (await slave.status())["masterAddress"] == master.address
         await names.server.stop()
 

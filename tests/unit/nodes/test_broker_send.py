@@ -2,9 +2,11 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nodes.config import BrokerRole
 from nodes.remoting import message as layout
 from nodes.remoting.codes import RequestCode
 from tests.unit.nodes.broker_support import (
@@ -13,6 +15,7 @@ from tests.unit.nodes.broker_support import (
     Flaw,
     FlushDiskType,
     GatedDisk,
+    Node,
     pair,
     running,
     settings,
@@ -120,12 +123,12 @@ def test_long_header_names_batches_and_random_queues(tmp_path: Path) -> None:
         ({"tried": -(2**31) - 1}, 1),
     ],
 )
-def test_what_cannot_be_stored_is_refused_by_code(tmp_path: Path, change: dict[str, object], code: int) -> None:
+def test_what_cannot_be_stored_is_refused_by_code(tmp_path: Path, change: dict[str, Any], code: int) -> None:
     async def story() -> None:
         async with running(settings(tmp_path)) as node:
             assert (await node.send(b"good")).code == 0
             end = node.broker.store.written_end
-            answer = await node.send(b"bad", **{"topic": "T", **change})  # type: ignore[arg-type]
+            answer = await node.send(b"bad", **{"topic": "T", **change})
             assert answer.code == code, answer.remark
             assert answer.remark
             assert node.broker.store.written_end == end, "nothing was stored"
@@ -228,9 +231,7 @@ def test_sync_master_waits_for_its_slave(tmp_path: Path) -> None:
                 assert (await master.send(b"%d" % number)).code == 0
                 assert slave.broker.store.written_end == master.broker.store.written_end
             assert await slave.bodies() == [b"%d" % number for number in range(50)]
-            replica = slave.broker.roles.replica
-            assert replica is not None
-            link = replica._link
+            link = slave.replica._link
             assert link is not None
             link.transport.pause_reading()
             stuck = await master.send(b"stuck")
@@ -246,15 +247,15 @@ def test_sync_master_waits_for_its_slave(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("flush", list(FlushDiskType))
 @pytest.mark.parametrize("role", [ASYNC, SYNC])
-def test_every_combination_acknowledges_with_a_slave(tmp_path: Path, role: object, flush: object) -> None:
+def test_every_combination_acknowledges_with_a_slave(tmp_path: Path, role: BrokerRole, flush: FlushDiskType) -> None:
     async def story() -> None:
-        async with pair(tmp_path, role, flush_disk_type=flush) as (master, slave):  # type: ignore[arg-type]
+        async with pair(tmp_path, role, flush_disk_type=flush) as (master, slave):
             codes = [(await master.send(b"%d" % number)).code for number in range(20)]
             assert codes == [0] * 20
             await until_true(lambda: _has(slave, 20), "the slave has all")
 
-    async def _has(node: object, count: int) -> bool:
-        return len(await node.bodies()) == count  # type: ignore[attr-defined]
+    async def _has(node: Node, count: int) -> bool:
+        return len(await node.bodies()) == count
 
     asyncio.run(story())
 

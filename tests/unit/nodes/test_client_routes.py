@@ -13,6 +13,8 @@ from nodes.client.producer import Producer
 from nodes.client.queues import MessageQueue
 from nodes.client.results import CommandFailed, SendFailed, SendStatus
 from nodes.remoting.codes import RequestCode, ResponseCode
+from nodes.remoting.command import Command
+from nodes.remoting.connection import Connection
 from tests.unit.nodes import client_cluster
 from tests.unit.nodes.client_cluster import FakeCluster, refuse, until
 from tests.unit.nodes.client_stories import SEND, config, failure, producing, story, unused_address
@@ -70,14 +72,15 @@ async def test_a_name_server_with_an_old_route_is_left(cluster: FakeCluster) -> 
     cluster.route("T", {"broker-a": {0: "a1"}})
     fresh, cluster.routes = cluster.routes, old
     await cluster.brokers["a0"].stop()
-    new.scripts[int(RequestCode.GET_ROUTEINFO_BY_TOPIC)] = lambda connection, command: told(connection, command)
 
-    def told(connection: object, command: object) -> object:
+    def told(connection: Connection, command: Command) -> Command | None:
         cluster.routes, kept = fresh, cluster.routes
         try:
-            return cluster.tell_route(connection, command)  # type: ignore[arg-type]
+            return cluster.tell_route(connection, command)
         finally:
             cluster.routes = kept
+
+    new.scripts[int(RequestCode.GET_ROUTEINFO_BY_TOPIC)] = told
 
     async with producing(cluster, retries=0) as producer:
         client = producer.client

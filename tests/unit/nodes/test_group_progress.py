@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from nodes.broker.consumer_offsets import ConsumerOffsets
+from nodes.broker.core import BrokerCore
 from nodes.broker.group_progress import GroupProgress
+from nodes.broker.replicated import ReplicatedTables
 from nodes.remoting.command import Command, request
+from nodes.remoting.connection import Connection
 
 PLACE = ("t@g", 0)
 
@@ -21,7 +24,7 @@ class FakeGroup:
         self.committed = 0
         self.may_append = True
         self.member = self.pipeline = self
-        self.progress = GroupProgress(self, self)  # type: ignore[arg-type]
+        self.progress = GroupProgress(cast(BrokerCore, self), cast(ReplicatedTables, self))
         self.loop = SimpleNamespace(call_soon=self._timer, call_later=lambda _, call: self._timer(call))
 
     @staticmethod
@@ -48,7 +51,7 @@ class FakeGroup:
         self.committed = len(self.log)
 
     def update(self, offset: int) -> Command | None:
-        return self.progress.update(None, request(15), "g", "t", {0: offset})  # type: ignore[arg-type]
+        return self.progress.update(cast(Connection, None), request(15), "g", "t", {0: offset})
 
     def note(self, offset: int) -> None:
         self.progress.note("g", "t", 0, offset)

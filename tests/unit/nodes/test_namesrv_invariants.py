@@ -72,12 +72,12 @@ def test_the_table_never_contradicts_itself(steps: list[tuple[object, ...]]) -> 
                 int(counter),
                 int(state),
                 set(topics),
-                link,
-                acting,
+                str(link),
+                None | bool() as acting,
             ):
                 configs = {str(topic): TopicConfig(str(topic), 4, 4, 6) for topic in topics}
                 body = RegistrationBody(configs, DataVersion(counter, state, 0))
-                asked = Registration("C", name, broker_id, address, "", body, None, acting)  # type: ignore[arg-type]
+                asked = Registration("C", name, broker_id, address, "", body, acting_master=acting)
                 held = table.group(name)
                 before = None if held is None else held.addresses.get(broker_id)
                 try:
@@ -96,7 +96,7 @@ def test_the_table_never_contradicts_itself(steps: list[tuple[object, ...]]) -> 
                         assert set(configs) <= set(table.topics())
             case ("unregister", str(address), str(name)):
                 table.unregister("C", name, address, now_ms)
-            case ("close", link):
+            case ("close", str(link)):
                 table.connection_closed(link, now_ms)
                 assert all(broker.connection != link for broker in table.brokers())
             case ("wait", int(ms)):
@@ -106,6 +106,8 @@ def test_the_table_never_contradicts_itself(steps: list[tuple[object, ...]]) -> 
                 assert all(now_ms - broker.seen_ms <= 1000 for broker in table.brokers())
             case ("delete", str(topic)):
                 table.delete_topic(topic)
+            case other:
+                raise AssertionError(f"no step: {other}")
         check(table, now_ms)
     table.expire(now_ms + 1001)
     assert (table.brokers(), table.topics(), table.clusters()) == ([], [], {})

@@ -4,8 +4,10 @@ import asyncio
 import io
 import json
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -31,12 +33,12 @@ A, B = "10.0.0.1:10911", "10.0.0.2:10911"
 class World:
     """One name server, one client, and what was logged."""
 
-    def __init__(self, folder: Path, **settings: object) -> None:
+    def __init__(self, folder: Path, **settings: Any) -> None:
         self.text = io.StringIO()
         self.config = NamesrvConfig(
             listen_port=0,
             kv_config_path=str(folder / "kv" / "kvConfig.json"),
-            **settings,  # type: ignore[arg-type]
+            **settings,
         )
         self.server = NameServer(self.config, EventLog("namesrv-1", text=self.text), RealDisk())
         self.client = RemotingClient()
@@ -51,9 +53,17 @@ class World:
         await self.server.stop()
 
     async def ask(
-        self, code: int, body: bytes = b"", *, client: RemotingClient | None = None, version: int = 479, **ext: str
+        self,
+        code: int,
+        body: bytes = b"",
+        *,
+        client: RemotingClient | None = None,
+        version: int = 479,
+        ext: Mapping[str, str] = MappingProxyType({}),
+        **more: str,
     ) -> Command:
-        asked = Command(int(code), ext, body, version=version)
+        """Send a request with the fields `ext` and `more`."""
+        asked = Command(int(code), {**ext, **more}, body, version=version)
         return await (client or self.client).call(self.address, asked, PATIENCE_S)
 
     async def register(
@@ -75,7 +85,7 @@ class World:
             brokerAddr=address,
             brokerId=str(broker_id),
             haServerAddr=address.replace("10911", "10912"),
-            **ext,
+            ext=ext,
         )
 
     async def addresses(self, topic: str = "T") -> dict[str, str]:
@@ -221,7 +231,7 @@ def test_broker_ids_are_quoted_for_those_who_can_read_it(
     async def body() -> None:
         async with World(tmp_path) as world:
             await world.register()
-            answer = await world.ask(RequestCode.GET_ROUTEINFO_BY_TOPIC, version=version, topic="T", **ext)
+            answer = await world.ask(RequestCode.GET_ROUTEINFO_BY_TOPIC, version=version, topic="T", ext=ext)
             assert (b'{"0":"10.0.0.1:10911"}' in answer.body) is strict
             assert (b'{0:"10.0.0.1:10911"}' in answer.body) is not strict
 
@@ -300,7 +310,7 @@ def test_heartbeats_keep_a_broker_and_its_own_patience_counts(tmp_path: Path) ->
             await until(lambda: missing(world, B))
             assert await world.addresses() == {"0": A}
             named = {"clusterName": "DefaultCluster", "brokerName": "broker-a", "brokerAddr": A}
-            assert (await world.ask(RequestCode.BROKER_HEARTBEAT, **named)).code == 0
+            assert (await world.ask(RequestCode.BROKER_HEARTBEAT, ext=named)).code == 0
 
     play(body)
 
@@ -331,9 +341,9 @@ def test_a_goodbye_is_immediate(tmp_path: Path) -> None:
         async with World(tmp_path) as world:
             await world.register()
             named = {"clusterName": "DefaultCluster", "brokerName": "broker-a", "brokerAddr": A, "brokerId": "0"}
-            assert (await world.ask(RequestCode.UNREGISTER_BROKER, **named)).code == 0
+            assert (await world.ask(RequestCode.UNREGISTER_BROKER, ext=named)).code == 0
             assert await world.addresses() == {}
-            assert (await world.ask(RequestCode.UNREGISTER_BROKER, **named)).code == 0
+            assert (await world.ask(RequestCode.UNREGISTER_BROKER, ext=named)).code == 0
             assert world.logged("broker unregistered")
 
     play(body)
@@ -344,12 +354,12 @@ def test_a_broker_asks_whether_its_table_changed(tmp_path: Path) -> None:
         async with World(tmp_path) as world:
             named = {"clusterName": "DefaultCluster", "brokerName": "broker-a", "brokerAddr": A, "brokerId": "0"}
             mine = b'{"counter":1,"stateVersion":0,"timestamp":7}'
-            unknown = await world.ask(RequestCode.QUERY_DATA_VERSION, mine, **named)
+            unknown = await world.ask(RequestCode.QUERY_DATA_VERSION, mine, ext=named)
             assert (unknown.ext, unknown.body) == ({"changed": "true"}, b"")
             await world.register()
-            same = await world.ask(RequestCode.QUERY_DATA_VERSION, mine, **named)
+            same = await world.ask(RequestCode.QUERY_DATA_VERSION, mine, ext=named)
             assert (same.ext, json.loads(same.body)) == ({"changed": "false"}, json.loads(mine))
-            other = await world.ask(RequestCode.QUERY_DATA_VERSION, b'{"counter":2,"timestamp":7}', **named)
+            other = await world.ask(RequestCode.QUERY_DATA_VERSION, b'{"counter":2,"timestamp":7}', ext=named)
             assert other.ext == {"changed": "true"}
 
     play(body)
@@ -380,7 +390,7 @@ def test_cluster_and_member_queries(tmp_path: Path) -> None:
             assert cluster["clusterAddrTable"] == {"DefaultCluster": ["broker-a"]}
             assert cluster["brokerAddrTable"]["broker-a"]["brokerAddrs"] == {"0": A, "1": B}
             named = {"clusterName": "DefaultCluster", "brokerName": "broker-a"}
-            members = json.loads((await world.ask(RequestCode.GET_BROKER_MEMBER_GROUP, **named)).body)
+            members = json.loads((await world.ask(RequestCode.GET_BROKER_MEMBER_GROUP, ext=named)).body)
             assert members["brokerMemberGroup"]["brokerAddrs"] == {"0": A, "1": B}
             system = json.loads((await world.ask(RequestCode.GET_SYSTEM_TOPIC_LIST_FROM_NS)).body)
             assert system == {"topicList": ["DefaultCluster", "broker-a"], "brokerAddr": A}
@@ -390,7 +400,7 @@ def test_cluster_and_member_queries(tmp_path: Path) -> None:
 
 def test_topic_lists(tmp_path: Path) -> None:
     async def listed(world: World, code: int, **ext: str) -> list[str]:
-        answer = await world.ask(code, **ext)
+        answer = await world.ask(code, ext=ext)
         assert answer.code == 0
         found: list[str] = json.loads(answer.body)["topicList"]
         return found

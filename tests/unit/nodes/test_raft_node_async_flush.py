@@ -9,17 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from nodes.broker.replicated import ReplicatedTables
 from nodes.config import FlushDiskType
 from nodes.dledger.node import GroupNode
 from nodes.replication.raft.messages import Message, Vote, VoteReply
 from nodes.replication.raft.orders import Role
-from tests.unit.nodes.broker_support import until
+from tests.unit.nodes.broker_support import Node, until
 from tests.unit.nodes.forgetful_disk import ForgetfulDisk, Keep
 from tests.unit.nodes.group_support import Group, messages_of
 from tests.unit.nodes.test_raft_node_group import run
 from tests.unit.nodes.test_raft_node_storm import Producers, kill, power_loss, storm, weather
 
-ASYNC = {"flush_disk_type": FlushDiskType.ASYNC_FLUSH}
+ASYNC = FlushDiskType.ASYNC_FLUSH
+
+
+def tables_of(node: Node) -> ReplicatedTables:
+    assert isinstance(node.broker.core.tables, ReplicatedTables)
+    return node.broker.core.tables
 
 
 async def power_off_all(cluster: Group, keep: Keep = Keep.NOTHING) -> None:
@@ -34,7 +40,7 @@ def test_saved_tables_never_tell_of_more_than_the_log_holds() -> None:
     """Or a consumer would skip what takes the places of lost messages, and members would know different topics."""
 
     async def story() -> None:
-        cluster = Group(Path("/"), **ASYNC, flush_consumer_offset_interval=100)
+        cluster = Group(Path("/"), flush_disk_type=ASYNC, flush_consumer_offset_interval=100)
         cluster.disks = {name: ForgetfulDisk() for name in cluster.initial}
         try:
             await cluster.start()
@@ -43,8 +49,8 @@ def test_saved_tables_never_tell_of_more_than_the_log_holds() -> None:
                 await cluster.send_ok(b"%d" % number)
             assert (await cluster.nodes[leader].commit(5)).code == 0
             await cluster.agree()
-            tables = [node.broker.core.tables for node in cluster.nodes.values()]
-            await until(lambda: all(table._saved_at == table.applied for table in tables), "saved")  # type: ignore[attr-defined]
+            tables = [tables_of(node) for node in cluster.nodes.values()]
+            await until(lambda: all(table._saved_at == table.applied for table in tables), "saved")
             await cluster.send_ok(b"unsaved")
             await power_off_all(cluster)
             await cluster.agree(or_stopped=True)  # one may have synced and saved what the others lost
@@ -52,7 +58,7 @@ def test_saved_tables_never_tell_of_more_than_the_log_holds() -> None:
                 core = node.broker.core
                 end = core.store.queue_bounds("T", 0)[1]
                 assert (core.tables.offsets.get("g", "T", 0) or 0) <= end, f"{name}: its queue ends at {end}"
-                assert core.tables.applied <= core.store.written_end  # type: ignore[attr-defined]
+                assert tables_of(node).applied <= core.store.written_end
         finally:
             await cluster.close()
 
@@ -63,7 +69,7 @@ def test_saved_tables_never_tell_of_more_than_the_log_holds() -> None:
 @pytest.mark.parametrize("seed", range(2))
 def test_kill_9_takes_nothing(seed: int) -> None:
     """Every promise is kept, as with SYNC_FLUSH: what was written outlives the process."""
-    asyncio.run(storm(seed, kill, **ASYNC))
+    asyncio.run(storm(seed, kill, flush_disk_type=ASYNC))
 
 
 class Witness:
@@ -101,7 +107,7 @@ def witness(monkeypatch: pytest.MonkeyPatch) -> Witness:
 
 
 def test_a_witness_believes_nobody_twice() -> None:
-    for said in (
+    told: tuple[list[tuple[str, int, Role, Message]], ...] = (
         [("a", 5, Role.FOLLOWER, VoteReply("a", "b", 5, True)), ("a", 5, Role.FOLLOWER, VoteReply("a", "c", 5, True))],
         [("a", 5, Role.CANDIDATE, Vote("a", "b", 5, 0, 0)), ("a", 5, Role.FOLLOWER, VoteReply("a", "b", 5, True))],
         [("a", 5, Role.LEADER, Vote("a", "b", 5, 0, 0)), ("b", 5, Role.LEADER, Vote("b", "a", 5, 0, 0))],
@@ -109,7 +115,8 @@ def test_a_witness_believes_nobody_twice() -> None:
             ("a", 5, Role.FOLLOWER, VoteReply("a", "b", 5, False)),
             ("a", 4, Role.FOLLOWER, VoteReply("a", "b", 4, False)),
         ],
-    ):
+    )
+    for said in told:
         made = Witness()
         made.heard(*said[0])
         with pytest.raises(AssertionError):
@@ -123,7 +130,7 @@ def test_power_loss_may_take_promises_but_gives_no_term_two_leaders(seed: int, w
 
     async def story() -> None:
         rng = random.Random(seed)
-        cluster = Group(Path("/"), max_wait_ack_time_ms=1500, flush_consumer_offset_interval=100, **ASYNC)
+        cluster = Group(Path("/"), flush_disk_type=ASYNC, max_wait_ack_time_ms=1500, flush_consumer_offset_interval=100)
         cluster.disks = {name: ForgetfulDisk() for name in cluster.initial}
         producers = Producers(cluster)
         try:

@@ -2,7 +2,9 @@
 
 import asyncio
 import shutil
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 from nodes.dledger.records import SYSTEM_TOPIC
 from nodes.remoting.codes import RequestCode, ResponseCode
@@ -13,8 +15,8 @@ from tests.unit.nodes.group_support import Asker, Group, group
 SEND = {"a": "P", "b": "T", "c": "TBW102", "d": "4", "e": "0", "f": "0", "g": "1700000000000", "h": "0", "i": ""}
 
 
-def run(story: "asyncio.Future[None] | object") -> None:
-    asyncio.run(story)  # type: ignore[arg-type]
+def run(story: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(story)
 
 
 def same_logs(cluster: Group) -> None:

@@ -50,6 +50,7 @@ from nodes.replication.raft.messages import (
 from nodes.replication.raft.orders import Event, HardState, Head
 from nodes.replication.raft.settings import Settings
 from nodes.replication.raft.terms import TermRow
+from nodes.store.store import MessageStore
 from tests.unit.nodes.forgetful_disk import ForgetfulDisk
 from tests.unit.nodes.store_samples import HOST, message, open_store
 
@@ -132,9 +133,9 @@ def test_batches_are_whole_records_and_never_end_with_a_filler() -> None:
     assert "mappedFileSizeCommitLog" in str(check_entries(alone + b"x" * 8, fillers[0] + 8, segment))
 
 
-def read_all(store: object, segment: int) -> list[bytes]:
+def read_all(store: MessageStore, segment: int) -> list[bytes]:
     parts, at = [], 0
-    while part := store.read_log(at, segment):  # type: ignore[attr-defined]
+    while part := store.read_log(at, segment):
         parts.append(part)
         at += len(part)
     return parts

@@ -24,11 +24,14 @@ def unreachable(cluster: Group, name: str) -> Callable[[], None]:
     links = {other: cluster.member(other)._links for other in cluster.nodes}
     real = {other: one.send for other, one in links.items()}
 
-    def sending(other: str) -> Callable[[str, bytes], bool]:
-        return lambda to, frame: name not in (other, to) and real[other](to, frame)
+    def cut(other: str) -> None:
+        def send(to: str, frame: bytes) -> bool:
+            return name not in (other, to) and real[other](to, frame)
 
-    for other, one in links.items():
-        one.send = sending(other)  # type: ignore[method-assign]
+        links[other].send = send  # type: ignore[method-assign]
+
+    for other in links:
+        cut(other)
 
     def heal() -> None:
         for other, one in links.items():

@@ -69,7 +69,7 @@ class Producers:
 
 async def weather(cluster: Group, rng: random.Random, hurt: Hurt) -> None:
     """One thing after the other goes wrong, or right again."""
-    cut: dict[str, object] = {}
+    cut: dict[str, Callable[[str, bytes], bool]] = {}
     for _ in range(STEPS):
         await asyncio.sleep(rng.uniform(0.05, 0.5))
         name = rng.choice(cluster.initial)

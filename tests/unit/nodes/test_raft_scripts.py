@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from nodes.flaws import Flaw
-from nodes.replication.raft.membership import AddLearner, Demote, Member, Promote, Remove
+from nodes.replication.raft.membership import AddLearner, Change, Demote, Member, Promote, Remove
 from nodes.replication.raft.orders import RaftError, Role
 from nodes.replication.raft.settings import Limits, Settings
 from tests.unit.nodes.raft_disk import split
@@ -148,13 +148,13 @@ class Stage:
         return [f"refused: {problem}"] if problem else None
 
     def do_member(self, leader: str, verb: str, name: str) -> list[str] | None:
-        change = {
+        changes: dict[str, Change] = {
             "add": AddLearner(Member(name)),
             "promote": Promote(name),
             "demote": Demote(name),
             "remove": Remove(name),
-        }[verb]
-        problem = self.node(leader).change(change)
+        }
+        problem = self.node(leader).change(changes[verb])
         return [f"refused: {problem}"] if problem else None
 
     def do_retain(self, name: str, begin: str) -> None:

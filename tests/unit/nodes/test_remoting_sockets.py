@@ -5,7 +5,7 @@ import io
 import socket
 import struct
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import uvloop
@@ -34,13 +34,13 @@ PATIENCE_S = 20.0
 class World:
     """One server with a few handlers, the raw sockets of a test, and what was logged."""
 
-    def __init__(self, **options: float) -> None:
+    def __init__(self, **options: Any) -> None:
         self.text = io.StringIO()
         self.log = EventLog("server", text=self.text)
         self.parked: list[tuple[Connection, Command]] = []
         self.oneways: list[Command] = []
         self.closed: list[str] = []
-        self.server = RemotingServer(by_code(self._handlers()), log=self.log, **options)  # type: ignore[arg-type]
+        self.server = RemotingServer(by_code(self._handlers()), log=self.log, **options)
         self.port = 0
 
     def _handlers(self) -> dict[int, Handler]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from random import Random
 
 from nodes.store.store import MessageStore
 from tests.unit.nodes.forgetful_disk import ForgetfulDisk, Keep
 from tests.unit.nodes.store_samples import HOST, SMALL, TOPIC, message, new_store, open_store
 
-COMMITTED = {"committed_only": True}
+COMMITTED = replace(SMALL, committed_only=True)
 
 
 def grown(disk: ForgetfulDisk, count: int, *, size: int = 300, queues: int = 1) -> tuple[MessageStore, list[int]]:
     """A store with some messages, and where each ends."""
-    store = open_store(disk, **COMMITTED)
+    store = open_store(disk, COMMITTED)
     ends = []
     for number in range(count):
         body = f"{number}:".ljust(size, "x")
@@ -43,7 +44,7 @@ def test_after_a_restart_only_what_is_known_to_be_committed_is_readable() -> Non
     disk = ForgetfulDisk()
     _, ends = grown(disk, 30, queues=3)
     for known, again in ((0, 30), (ends[9], 12), (ends[29], 30)):
-        survivor = new_store(disk.survivor(Keep.NOTHING), SMALL, **COMMITTED)
+        survivor = new_store(disk.survivor(Keep.NOTHING), COMMITTED)
         survivor.open(known)
         shown = sum(1 for end in ends if end <= known)
         assert [survivor.queue_bounds(TOPIC, queue)[1] for queue in range(3)] == [
@@ -89,10 +90,10 @@ def test_a_filler_with_nothing_behind_it_is_cut_at_start() -> None:
     survivor = disk.survivor(Keep.EVERYTHING)
     survivor.remove(path)  # as a power loss between the two files leaves it
     survivor.unlock("/store/lock")
-    again = new_store(survivor, SMALL, **COMMITTED)
+    again = new_store(survivor, COMMITTED)
     assert again.open().end == end
     again.close()
-    assert new_store(survivor, SMALL, **COMMITTED).open().end == end
+    assert new_store(survivor, COMMITTED).open().end == end
 
 
 def test_queues_whose_messages_are_gone_go_on_elsewhere() -> None:
@@ -101,7 +102,7 @@ def test_queues_whose_messages_are_gone_go_on_elsewhere() -> None:
     begin = 3 * store.config.segment_size
     wanted = store.queue_ends(begin)
     assert 0 < wanted[TOPIC][0] < 20
-    other = open_store(ForgetfulDisk(), **COMMITTED)
+    other = open_store(ForgetfulDisk(), COMMITTED)
     other.begin_at(begin, {**wanted, "Idle": {4: 99}})
     assert other.append([message("next", topic="Idle", queue_id=4)], HOST).places[0].offset_queue == 99
     other.truncate_to(begin)
@@ -119,7 +120,7 @@ def test_a_deleted_topic_is_gone_up_to_its_deletion() -> None:
     assert store.forget_before(TOPIC, ends[6]) == 1
     assert store.queue_bounds(TOPIC, 0) == (7, 10)
     store.checkpoint_now()
-    again = new_store(disk.survivor(Keep.NOTHING), SMALL, **COMMITTED)
+    again = new_store(disk.survivor(Keep.NOTHING), COMMITTED)
     again.open(ends[-1])
     assert again.queue_bounds(TOPIC, 0) == (7, 10)
 
@@ -135,5 +136,5 @@ def test_a_record_with_torn_properties_is_no_record() -> None:
     file = survivor.open(f"{store.config.commit_log_folder}/{0:020d}")
     at = file.pread(0, 2048).index(b"U" * 40)
     file.pwrite(at + 7, bytes(33))  # the sector in which these bytes lie was never written
-    again = new_store(survivor, SMALL, **COMMITTED)
+    again = new_store(survivor, COMMITTED)
     assert again.open().end == ends[-1], "neither it nor what follows it"

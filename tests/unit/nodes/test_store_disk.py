@@ -276,7 +276,8 @@ def test_a_file_that_is_being_synced_stays_open(monkeypatch: pytest.MonkeyPatch,
         for number in range(6):
             assert log.read(number * 64, 1) == b"x"
     (segment,) = taken
-    assert segment.file is not None
+    under_way = segment.file
+    assert under_way is not None
     log.synced(taken)
     for number in range(6):
         log.read(number * 64, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from nodes.flaws import Flaw
 from nodes.remoting.message import SYS_BORN_HOST_V6, SYS_STORE_HOST_V6, decode_record, tag_hash
 from nodes.store.consume_queue import ENTRY
 from nodes.store.errors import Refusal, StoreFailed, StoreRefused
-from nodes.store.results import ReadStatus
+from nodes.store.results import MessageIn, ReadStatus
 from nodes.store.settings import SCHEDULE_TOPIC, StoreConfig, parse_delay_levels
 from nodes.store.store import MessageStore
 from tests.unit.nodes.forgetful_disk import ForgetfulDisk, Keep
@@ -30,8 +31,8 @@ def fill(store: MessageStore, count: int, *, queues: int = 1, size: int = 20) ->
     return offsets
 
 
-def bodies(store: MessageStore, queue_id: int = 0, offset: int = 0, count: int = 32, **options: object) -> list[str]:
-    found = store.read_queue(TOPIC, queue_id, offset, count, ALL, **options)  # type: ignore[arg-type]
+def bodies(store: MessageStore, queue_id: int = 0, offset: int = 0, count: int = 32, **options: Any) -> list[str]:
+    found = store.read_queue(TOPIC, queue_id, offset, count, ALL, **options)
     return [decode_record(record).body.decode() for record in found.records]
 
 
@@ -288,10 +289,10 @@ def test_settings_that_cannot_work_are_refused() -> None:
         (message("x", key="k" * 2000), Refusal.BODY_TOO_LARGE),
     ],
 )
-def test_what_cannot_be_stored_is_refused_as_a_whole(bad: object, refusal: Refusal) -> None:
+def test_what_cannot_be_stored_is_refused_as_a_whole(bad: MessageIn, refusal: Refusal) -> None:
     store = open_store(ForgetfulDisk(), message_max=1000)
     with pytest.raises(StoreRefused) as caught:
-        store.append([message("good"), bad], HOST)  # type: ignore[list-item]
+        store.append([message("good"), bad], HOST)
     assert caught.value.refusal is refusal
     assert store.write_pending() == 0
     assert store.append([message("good")], HOST).places[0] == (0, 91 + 4 + 6, 0)

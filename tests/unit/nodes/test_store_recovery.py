@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,16 +14,17 @@ from nodes.remoting.message import decode_record
 from nodes.store import commit_log, recovery
 from nodes.store.disk import RealDisk
 from nodes.store.errors import StoreCorrupt
+from nodes.store.settings import StoreConfig
 from nodes.store.store import MessageStore
 from tests.unit.nodes.forgetful_disk import ForgetfulDisk, Keep
-from tests.unit.nodes.store_samples import HOST, TOPIC, ManualClock, message, new_store, open_store
+from tests.unit.nodes.store_samples import HOST, SMALL, TOPIC, ManualClock, message, new_store, open_store
 from tests.unit.nodes.test_store_messages import bodies, fill
 
 
-def killed(count: int, *, unflushed: int = 0, **changes: object) -> tuple[ForgetfulDisk, list[int]]:
+def killed(count: int, *, unflushed: int = 0, config: StoreConfig = SMALL) -> tuple[ForgetfulDisk, list[int]]:
     """A store that was killed after `count` flushed and `unflushed` written messages; their log offsets."""
     disk = ForgetfulDisk()
-    store = open_store(disk, **changes)
+    store = open_store(disk, config)
     offsets = fill(store, count)
     for number in range(unflushed):
         offsets.append(store.append([message(f"late {number}")], HOST).places[0].offset_log)
@@ -81,7 +84,7 @@ def test_power_loss_leaves_the_flushed_messages(keep: Keep) -> None:
         assert found[30:] == [f"late {number}" for number in range(len(found) - 30)]
 
 
-TAILS = {
+TAILS: dict[str, Callable[[int, int], tuple[int, bytes | None]]] = {
     "cut in the middle of a record": (lambda at, size: (at + size // 2, None)),
     "cut in the middle of the size": (lambda at, size: (at + 2, None)),
     "zeros": (lambda at, size: (at, bytes(300))),
@@ -97,7 +100,7 @@ TAILS = {
 @pytest.mark.parametrize("kind", list(TAILS))
 @pytest.mark.parametrize("flushed", [True, False])
 def test_a_damaged_tail_is_cut_to_the_last_whole_record(kind: str, flushed: bool) -> None:
-    disk, offsets = killed(30, unflushed=0 if flushed else 1, refuse_lost_tail=False)
+    disk, offsets = killed(30, unflushed=0 if flushed else 1, config=replace(SMALL, refuse_lost_tail=False))
     end = disk.open("/store/commitlog/" + disk.listdir("/store/commitlog")[-1]).size()
     position, data = TAILS[kind](offsets[-1], end - offsets[-1] % 2048)
     damage(disk, position, data)

@@ -19,9 +19,9 @@ def hour_of(now_ms: int) -> int:
     return int(time_of_day(now_ms)[:2])
 
 
-def aged(disk: ForgetfulDisk, clock: ManualClock, **changes: object) -> MessageStore:
-    """A store with one message an hour for 100 hours, several files."""
-    store = open_store(disk, clock=clock, reserved_hours=72, **changes)
+def aged(disk: ForgetfulDisk, clock: ManualClock, *, hour: int) -> MessageStore:
+    """A store with one message an hour for 100 hours, several files; what expires goes at `hour`."""
+    store = open_store(disk, clock=clock, reserved_hours=72, delete_when=(hour,))
     for number in range(100):
         clock.now = START + number * HOUR
         store.append([message(f"{number}:".ljust(60, "x"), unique=f"U{number}")], HOST)
@@ -33,7 +33,7 @@ def aged(disk: ForgetfulDisk, clock: ManualClock, **changes: object) -> MessageS
 def test_expired_files_go_at_the_configured_hour() -> None:
     disk, clock = ForgetfulDisk(), ManualClock(START)
     now = START + 100 * HOUR
-    store = aged(disk, clock, delete_when=((hour_of(now) + 1) % 24,))
+    store = aged(disk, clock, hour=(hour_of(now) + 1) % 24)
     before = disk.listdir("/store/commitlog")
     assert store.retain(now) == []
     deleted = store.retain(now + HOUR)
@@ -46,7 +46,7 @@ def test_expired_files_go_at_the_configured_hour() -> None:
 def test_messages_younger_than_the_limit_stay_and_bounds_move() -> None:
     disk, clock = ForgetfulDisk(), ManualClock(START)
     now = START + 100 * HOUR
-    store = aged(disk, clock, delete_when=(hour_of(now),))
+    store = aged(disk, clock, hour=hour_of(now))
     deleted = store.retain(now)
     assert store.min_offset == len(deleted) * 2048
     begin, end = store.queue_bounds(TOPIC, 0)
@@ -69,21 +69,22 @@ def test_messages_younger_than_the_limit_stay_and_bounds_move() -> None:
 def test_a_crowded_disk_deletes_expired_files_at_any_hour_but_no_others() -> None:
     disk, clock = ForgetfulDisk(), ManualClock(START)
     now = START + 100 * HOUR
-    store = aged(disk, clock, delete_when=((hour_of(now) + 5) % 24,))
+    store = aged(disk, clock, hour=(hour_of(now) + 5) % 24)
     disk.used = 0.74
     assert store.retain(now) == []
     disk.used = 0.75
     assert store.retain(now)
-    young = open_store(ForgetfulDisk(), clock=ManualClock(now))
+    disk = ForgetfulDisk()
+    young = open_store(disk, clock=ManualClock(now))
     fill(young, 60)
-    young._disk.used = 0.89  # type: ignore[attr-defined]
+    disk.used = 0.89
     assert young.retain(now + HOUR) == []
 
 
 def test_the_newest_file_always_stays() -> None:
     disk, clock = ForgetfulDisk(), ManualClock(START)
     now = START + 10_000 * HOUR
-    store = aged(disk, clock, delete_when=(hour_of(now),))
+    store = aged(disk, clock, hour=hour_of(now))
     store.retain(now)
     assert len(disk.listdir("/store/commitlog")) == 1
     assert store.queue_bounds(TOPIC, 0)[1] == 100
@@ -117,7 +118,7 @@ def test_a_crash_after_deletion_at_any_time() -> None:
     while not through:
         disk, clock = ForgetfulDisk(), ManualClock(START)
         now = START + 100 * HOUR
-        store = aged(disk, clock, delete_when=(hour_of(now),))
+        store = aged(disk, clock, hour=hour_of(now))
         disk.crash_at = disk.steps + crash_at
         try:
             store.retain(now)

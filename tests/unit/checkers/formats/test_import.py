@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import zstandard
 
+from checkers.event import EventType
 from checkers.files import encode_event
 from checkers.history import Event, HistoryWriter
 from checkers.linearizability.decision import decide
@@ -299,12 +300,15 @@ def test_only_queues_and_logs_have_a_way_at_speed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(reading, "COLUMNS_FROM", 1)
     found = imported(history((0, ">", "write", 1), (0, "<", "write", 1)), "register")
     assert found.columns is None
-    assert encode(found.operations, "register") is None  # type: ignore[arg-type]
+    queue = imported(history((0, ">", "enqueue", 1), (0, "<", "enqueue", None)), "fifo-queue")
+    assert queue.columns is not None
+    assert isinstance(queue.operations, RecordedOperations)
+    assert encode(queue.operations, "register") is None
 
 
 def lab_events() -> list[Event]:
     queue = "t/a/0"
-    rows: list[tuple[int | str, str, str, Any, dict[str, Any]]] = [
+    rows: list[tuple[int | str, EventType, str, Any, dict[str, Any]]] = [
         ("lab", "info", "meta", {"format": 1, "run": "r"}, {}),
         (0, "invoke", "send", "r/0/0", {"queue": queue}),
         (0, "ok", "send", "r/0/0", {"queue": queue, "offset": 0, "status": "SEND_OK", "node": "n1"}),
@@ -319,7 +323,7 @@ def lab_events() -> list[Event]:
         (5, "invoke", "send", "r/5/0", {"queue": queue}),
     ]
     return [
-        Event(index, index * 1000, process, kind, f, value, **extra)  # type: ignore[arg-type]
+        Event(index, index * 1000, process, kind, f, value, **extra)
         for index, (process, kind, f, value, extra) in enumerate(rows)
     ]
 

@@ -55,7 +55,7 @@ def test_no_step_makes_a_legal_history_illegal(model: str) -> None:
 def test_what_remains_is_illegal_alone_and_smaller(model: str, tmp_path: Path) -> None:
     """In memory, and in the file that was written of it."""
     chance = random.Random(SEED + 2)
-    sizes = []
+    sizes: list[int] = []
     while len(sizes) < 15:
         operations = bent(model, chance, legal(model, chance, 8, unknown=0.15))
         if linearizable(model, operations):

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import numpy.typing as npt
 import pytest
 
 from checkers.linearizability.formats import json_lines
@@ -28,7 +29,7 @@ def read(data: bytes, *, scan: bool, piece: int = 1 << 18, unknown_fields: bool 
         found = json_lines.read(source, unknown_fields=unknown_fields, scan=SCAN if scan else None)
     except FormatError as error:
         return str(error)
-    columns = [found.line, found.process, found.type, found.time]
+    columns: list[npt.NDArray[Any]] = [found.line, found.process, found.type, found.time]
     functions = [found.f(event) for event in range(len(found))]
     return (
         [column.tolist() for column in columns], functions, found.values.tolist(), found.errors, found.events,

@@ -17,11 +17,9 @@ Spec = Callable[[Any, Operation, bool], Iterable[Any]]
 def brute_force(spec: Spec, init: Any, operations: Sequence[Operation]) -> bool:
     """Tell whether some order explains the history. Operations of unknown outcome may be left out."""
     ops = [op for op in operations if op.outcome != "fail"]
-    unknown = [op.outcome == "info" or op.returned is None for op in ops]
-    before = [
-        sum(1 << j for j, other in enumerate(ops) if not unknown[j] and other.returned < op.invoked)  # type: ignore[operator]
-        for op in ops
-    ]
+    ends = [None if op.outcome == "info" else op.returned for op in ops]
+    unknown = [end is None for end in ends]
+    before = [sum(1 << j for j, end in enumerate(ends) if end is not None and end < op.invoked) for op in ops]
     needed = sum(1 << i for i in range(len(ops)) if not unknown[i])
     seen: set[tuple[int, Any]] = set()
     todo = [(0, init)]

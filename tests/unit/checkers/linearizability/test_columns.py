@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise, product
 from typing import Any
 
@@ -131,29 +133,34 @@ def test_both_implementations_on_long_histories() -> None:
     """Thousands of operations with mistakes put in: equal counts of every class."""
     assert core is not None
     rng = random.Random(4)
-    for name, make in (("fifo", queues.sweep), ("log", logs.sweep)):
+    sweeps: tuple[tuple[str, Callable[[Operations], Any]], ...] = (
+        ("fifo", partial(queues.sweep, ordered=True)),
+        ("log", logs.sweep),
+    )
+    for name, sweep in sweeps:
         kind = KINDS[name]
         for share in (0.0, 0.02, 0.2):
             ops = ENCODERS[kind.model](history(kind, rng, 3000, 20, share, 0.0), None)
-            a = ops.a.copy()  # type: ignore[union-attr]
+            assert ops.a is not None
+            a = ops.a.copy()
             spoilt = np.random.default_rng(2).integers(len(a), size=40)
             a[spoilt] = np.roll(a[spoilt], 1)
             bad = replace(ops, a=a)
             for one in (ops, bad):
                 if name == "fifo":
                     numbers = core.queue(one.call, one.ret, one.f, one.a, True)
-                    swept: Any = make(one, ordered=True)  # type: ignore[call-arg]
                     classes: Any = queues.CLASSES
                 else:
                     numbers, classes = core.log(one.call, one.ret, one.f, one.a, one.b), logs.CLASSES
-                    swept = make(one)  # type: ignore[call-arg]
+                swept = sweep(one)
                 assert (numbers is None) == swept.ambiguous
                 if numbers is not None:
                     assert {k: v for k, v in zip(classes, numbers, strict=False) if v} == swept.counts
     kind = KINDS["kv-unique"]
     for share in (0.0, 0.2):
         ops = ENCODERS["kv"](history(kind, rng, 3000, 20, share, 0.0), None)
-        a = ops.a.copy()  # type: ignore[union-attr]
+        assert ops.a is not None
+        a = ops.a.copy()
         reads = np.flatnonzero(ops.f == 0)[::30]
         a[reads] = np.roll(a[reads], 1)
         for one in (ops, replace(ops, a=a)):
@@ -180,7 +187,7 @@ def test_stray_ids_and_offsets_size_no_array() -> None:
         ("append-log", columns([0, 2], [1, 3], [4, 4], [1, 2], [BIG, -5])),
         ("register", columns([0, -BIG], [1 << 61, 1 << 61], [1, 0], [BIG, BIG])),
     ):
-        decisions = [decide(model, ops, engine=engine) for engine in ("core", "fallback")]  # type: ignore[arg-type]
+        decisions = [decide(model, ops, engine=engine) for engine in ("core", "fallback")]
         assert decisions[0].verdict == decisions[1].verdict
         assert decisions[0].counts == decisions[1].counts
 
@@ -217,7 +224,7 @@ def test_shapes_that_no_model_knows_are_refused_with_the_line() -> None:
 def test_an_empty_history_is_valid_everywhere() -> None:
     for model in ENCODERS:
         for engine in ("core", "fallback"):
-            decision = decide(model, [], engine=engine)  # type: ignore[arg-type]
+            decision = decide(model, [], engine=engine)
             assert decision.verdict == "valid"
             assert decision.linearization() == ()
 

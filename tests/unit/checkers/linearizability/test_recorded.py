@@ -31,19 +31,19 @@ def test_there_are_recordings() -> None:
 @pytest.mark.parametrize(("name", "model", "legal"), LABELLED)
 def test_a_recording_keeps_its_label(name: str, model: str, legal: bool) -> None:
     operations = list(read_operations(GOLDEN / name, model).operations)
-    decision = decide(model, operations)  # type: ignore[arg-type]
+    decision = decide(model, operations)
     assert decision.verdict == ("valid" if legal else "invalid")
     spec, init = SPECS[model]
     order = decision.linearization()
     if legal:
         assert order is not None
-        assert replay(spec, init, operations, sources(decision, order))  # type: ignore[arg-type]
+        assert replay(spec, init, operations, sources(decision, order))
         return
     assert decision.prefix is not None
     assert decision.witness is not None
     assert len(decision.witness.rows) <= len(decision.prefix.rows)
     if "c50" not in name:
-        small = decide(model, operations, engine="fallback")  # type: ignore[arg-type]
+        small = decide(model, operations, engine="fallback")
         assert small.verdict == "invalid"
 
 

@@ -82,12 +82,14 @@ def test_more_open_operations_than_a_word_has_bits(writers: int, engine: Any) ->
     swap = columns([0], [1], [CAS], [NULL], [7], None)
     assert decide("cas-register", swap, engine=engine).verdict == "valid"
     ops = crowd(writers, seen=writers - 1)
+    assert ops.a is not None
+    assert ops.b is not None
     with_swap = columns(
         [*ops.call, 4 * writers],
         [*ops.ret, 4 * writers + 1],
         [*ops.f, CAS],
         [*ops.a, writers - 1],
-        [*ops.b, 1],  # type: ignore[misc]
+        [*ops.b, 1],
     )
     decision = decide("cas-register", with_swap, engine=engine)
     assert decision.verdict == "valid"
@@ -137,23 +139,29 @@ def test_one_bad_key_decides_while_others_are_hard() -> None:
     assert decision.prefix is not None
 
 
+def without_names(ops: Operations) -> Operations:
+    """Ids are numbers of each history's own names; the values 0 to 9 stand for themselves."""
+    assert ops.a is not None
+    assert ops.b is not None
+    a, b = ([NULL if v == NULL else ops.value(v) for v in column.tolist()] for column in (ops.a, ops.b))
+    return columns(ops.call, ops.ret, ops.f, a, b)
+
+
 def test_a_batch_says_what_single_calls_say() -> None:
     kind, rng = KINDS["cas-register"], random.Random(3)
     parts = [history(kind, rng, 8, 3, 0.2, 0.7) for _ in range(200)]
     encoded = [ENCODERS["cas-register"](ops, None) for ops in parts]
-    # ids are numbers of each history's own names; values 0 to 9 stand for themselves when names are put back
-    raw = [
-        columns(o.call, o.ret, o.f, *([NULL if v == NULL else o.value(v) for v in c.tolist()] for c in (o.a, o.b)))  # type: ignore[union-attr]
-        for o in encoded
-    ]
-    joined = Operations(
-        **{name: np.concatenate([getattr(o, name) for o in raw]) for name in ("call", "ret", "f", "a", "b")}
-    )
+    raw = [without_names(ops) for ops in encoded]
+
+    def joint(name: str) -> Any:
+        return np.concatenate([getattr(ops, name) for ops in raw])
+
+    joined = Operations(call=joint("call"), ret=joint("ret"), f=joint("f"), a=joint("a"), b=joint("b"))
     starts = np.concatenate([[0], np.cumsum([len(o) for o in raw])]).astype(np.int64)
     single = [decide("cas-register", o).verdict for o in raw]
     assert {"valid", "invalid"} == set(single)
     for engine in ("core", "fallback"):
-        assert [v.word for v in decide_registers(joined, starts, engine=engine)] == single  # type: ignore[arg-type]
+        assert [v.word for v in decide_registers(joined, starts, engine=engine)] == single
 
 
 class Counter:
@@ -238,7 +246,7 @@ class Broken(Counter):
 def test_an_error_in_a_users_model_is_the_users() -> None:
     for engine in ("core", "fallback"):
         with pytest.raises(ZeroDivisionError, match="own mistake"):
-            decide(Broken(), counts(6), engine=engine)  # type: ignore[arg-type]
+            decide(Broken(), counts(6), engine=engine)
 
 
 def test_users_model_against_the_built_in_one() -> None:
