@@ -95,7 +95,7 @@ class Pusher:
         if not result.messages:
             return
         name = str(queue)
-        found = entries_of(result.messages)
+        found = entries_of(result.messages, self._pulls.scene.plan.load.message_bytes)
         seek = {name: int(str(found[0][0]))} if name in self._seek else None
         self._seek.discard(name)
         self._pulls.scene.tally.polled += len(found)
@@ -119,7 +119,7 @@ class Pusher:
         self._look()
 
     def _handled(self, queue: MessageQueue, messages: Sequence[Message], result: ConsumeResult) -> None:
-        entries: Entries = entries_of(tuple(messages))
+        entries: Entries = entries_of(tuple(messages), self._pulls.scene.plan.load.message_bytes)
         value = {str(queue): entries}
         extras = {"group": self._pulls.scene.plan.load.group, "reconsume": messages[0].reconsume_times}
         self._handles.invoke("handle", value, **extras)

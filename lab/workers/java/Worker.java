@@ -44,6 +44,7 @@ import org.apache.rocketmq.remoting.protocol.RemotingCommand;
 public final class Worker {
     /** As many bytes of a body as can hold a value of the lab, with the blank behind it. */
     private static final int HEAD_BYTES = 48;
+    private static final byte PADDING = '.';
     private static final PrintStream OUT = utf8(new FileOutputStream(FileDescriptor.out));
 
     private final Settings settings;
@@ -128,7 +129,7 @@ public final class Worker {
     private static Message message(String topic, String[] words, int at) {
         byte[] head = (words[at] + " ").getBytes(StandardCharsets.US_ASCII);
         byte[] body = Arrays.copyOf(head, Math.max(head.length, Integer.parseInt(words[at + 1])));
-        Arrays.fill(body, head.length, body.length, (byte) '.');
+        Arrays.fill(body, head.length, body.length, PADDING);
         Message made = new Message(topic, body);
         made.setWaitStoreMsgOK(words[at + 2].equals("wait"));
         return made;
@@ -354,12 +355,23 @@ public final class Worker {
                     byte[] body = message.getBody();
                     String head = new String(body, 0, Math.min(body.length, HEAD_BYTES), StandardCharsets.ISO_8859_1);
                     found.append(found.length() == 0 ? "" : ",");
-                    found.append("[" + message.getQueueOffset() + "," + quoted(head) + "]");
+                    found.append("[" + message.getQueueOffset() + "," + quoted(head) + ","
+                        + (body.length - head.length()) + "," + isPadding(body, head.length()) + "]");
                 }
             }
             return "{\"status\":" + quoted(result.getPullStatus().name()) + ",\"next\":" + result.getNextBeginOffset()
                 + ",\"min\":" + result.getMinOffset() + ",\"max\":" + result.getMaxOffset() + ",\"master\":"
                 + (master == null ? "null" : quoted(master)) + ",\"messages\":[" + found + "]}";
+        }
+
+        /** Whether a body holds nothing but padding from here on, as all bodies of the lab do behind their value. */
+        private static boolean isPadding(byte[] body, int from) {
+            for (int at = from; at < body.length; at++) {
+                if (body[at] != PADDING) {
+                    return false;
+                }
+            }
+            return true;
         }
 
         /** The address of the group's master as this client knows it, asked for if it knows none; null without one. */

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from lab.workloads.values import PADDING
 from nodes.client.messages import Message
 from nodes.client.outcomes import SEND_STATUS, LocalCode, code_name, write_outcome
 from nodes.client.queues import MessageQueue
@@ -42,6 +43,8 @@ PULLS: Final = (RequestCode.PULL_MESSAGE, RequestCode.LITE_PULL_MESSAGE)
 COMMITTED: Final = (RequestCode.QUERY_CONSUMER_OFFSET,)
 COMMITS: Final = (RequestCode.UPDATE_CONSUMER_OFFSET,)
 BOUNDS: Final = (RequestCode.GET_MIN_OFFSET, RequestCode.GET_MAX_OFFSET)
+GARBAGE: Final = b"\0"
+"""Stands for the bytes of a body that the program did not send along, where they are not all padding."""
 MASTER_ID: Final = 0
 SLAVE_ID: Final = 1
 """Of any slave: the client tells no more than that it was not the master it knew."""
@@ -100,12 +103,12 @@ def pulled(answer: Answer, queue: MessageQueue, *, master_only: bool) -> PullRes
     messages = tuple(
         Message(
             topic=queue.topic,
-            body=head.encode("latin-1"),
+            body=head.encode("latin-1") + (PADDING if padded else GARBAGE) * more,
             queue_id=queue.queue_id,
             queue_offset=offset,
             broker_name=queue.broker_name,
         )
-        for offset, head in told["messages"]
+        for offset, head, more, padded in told["messages"]
     )
     return PullResult(
         status=status,
