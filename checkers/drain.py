@@ -53,7 +53,8 @@ class Drain:
     """What the drain established, per queue number.
 
     `decided[q]` tells that absence from the drain of q is loss, `why[q]` else which rule failed. `entries[q]` are the
-    rows of `Entries` the drains of q returned, `sentinel[q]` the offset of the sentinel they reached (-1: none).
+    rows of `Entries` the drains of q returned, `sentinel[q]` the offset of the sentinel they reached (-1: none), and
+    `asked[q]` the event that sent it (-1: none): of what was answered after that, absence proves nothing.
     `final` marks the rows of `Reads` that are drains: where everything was restarted and drained again (rounds 3 and
     4), only those count as what is there in the end.
     """
@@ -63,6 +64,7 @@ class Drain:
     why: Mapping[int, tuple[str, ...]]
     entries: Mapping[int, Int]
     sentinel: Int
+    asked: Int
     unstable: tuple[Unstable, ...]
     excluded: frozenset[str]
     final: Mask
@@ -147,6 +149,7 @@ def judge_drain(history: History, windows: Sequence[Window], load_end: int = 0) 
     count = len(history.queues)
     decided = np.zeros(count, dtype=bool)
     sentinel = np.full(count, -1, dtype=np.int64)
+    asked = np.full(count, -1, dtype=np.int64)
     kept: dict[int, Int] = {}
     why: dict[int, tuple[str, ...]] = {}
     unstable: list[Unstable] = []
@@ -154,7 +157,7 @@ def judge_drain(history: History, windows: Sequence[Window], load_end: int = 0) 
         name = history.queues[queue]
         reasons = list(run_wide)
         scopes = queue_scopes(name)
-        outcome = Drain(steps, decided, why, kept, sentinel, (), excluded, final)
+        outcome = Drain(steps, decided, why, kept, sentinel, asked, (), excluded, final)
         for rule in RULES:
             said = outcome.step(rule, scopes)
             if said is None:
@@ -166,6 +169,8 @@ def judge_drain(history: History, windows: Sequence[Window], load_end: int = 0) 
             reasons.append("D5: no sentinel of this queue was answered SEND_OK")
         elif history.time_of(int(sends.invoked[placed[-1]])) < changed:
             reasons.append(f"D5: the sentinel was sent before {what}")
+        if len(placed):
+            asked[queue] = sends.invoked[placed[-1]]
         last_mark = int(sends.value[placed[-1]]) if len(placed) else -2
         placed_at = int(sends.end[placed[-1]]) if len(placed) else -1
         rows = drains[reads.queue[drains] == queue]
@@ -200,7 +205,7 @@ def judge_drain(history: History, windows: Sequence[Window], load_end: int = 0) 
         decided[queue] = not reasons
         if reasons:
             why[queue] = tuple(reasons)
-    return Drain(steps, decided, why, kept, sentinel, tuple(unstable), excluded, final)
+    return Drain(steps, decided, why, kept, sentinel, asked, tuple(unstable), excluded, final)
 
 
 def promises(history: History) -> Mask:

@@ -48,7 +48,7 @@ def _unseen(facts: Facts, findings: Findings) -> None:
         name = facts.queue_name(int(facts.send_queue[row]))
         ops = (int(facts.history.sends.invoked[row]), int(facts.history.sends.returned[row]))
         findings.found(
-            Anomaly("unseen", Severity.UNDECIDED, f"{value} was acknowledged and never read from {name}", name,
+            Anomaly("unseen", Severity.UNDECIDED, f"{value} was acknowledged and not found in {name} at the end", name,
                     (value,), (), ops, ops)
         )  # fmt: skip
     findings.more("unseen", Severity.UNDECIDED, len(undecided) - KEPT_PER_TYPE)

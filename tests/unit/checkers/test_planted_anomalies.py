@@ -258,6 +258,54 @@ def test_a_sentinel_proves_nothing_of_what_came_after_it() -> None:
     assert run("load") is Validity.UNKNOWN
 
 
+def test_a_sentinel_proves_nothing_of_what_was_answered_after_it() -> None:
+    """A send that was outstanding all the time may stand behind it; one that was answered before is lost."""
+
+    def run(*, before: bool, read: str = "") -> Record:
+        story = Story().tell(f"0>s(a) 0<s(a)@0 1>s(b) {read}")
+        if before:
+            story.tell("1<s(b)@1")
+        story.drain("[a]", top=1, finish=False)
+        if not before:
+            story.tell("1<s(b)@2")
+        return c1(story.finish())
+
+    def told(record: Record) -> tuple[Validity, int, int]:
+        return record.valid, record.counts.get("lost", 0), record.counts.get("lost (undecided)", 0)
+
+    assert told(run(before=True)) == (Validity.INVALID, 1, 0)
+    assert told(run(before=False)) == (Validity.UNKNOWN, 0, 1)
+    assert told(run(before=False, read="2>poll 2<poll=[0:a,1:b]")) == (Validity.UNKNOWN, 0, 1)
+
+
+def test_a_message_that_was_read_once_is_not_kept_if_the_drain_proves_nothing() -> None:
+    """It may have vanished since; the table of promises says so."""
+    record = c1(two("1>poll 1<poll=[0:a,1:b]").drain("[a]", rules={"D4": False}))
+    assert record.valid is Validity.UNKNOWN
+    assert [(row["kept"], row["undecided"]) for row in record.details["by status"]] == [(2, 1)]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_dump_proves_nothing_of_what_was_answered_after_it(before: bool, tmp_path: Path) -> None:
+    """Where the replicas alone decide, since no queue could be read to its end."""
+    story = Story(not_applicable={}).tell("0>s(a) 0<s(a)@0 1>s(b)")
+    if before:
+        story.tell("1<s(b)@1")
+    for rule in ("D2", "D3", "D7", "D10"):
+        story.step(rule)
+    story.step("D4", ok=False)
+    for node in NODES:
+        with LineWriter(tmp_path / f"{node}.jsonl") as out:
+            out.write({"o": 0, "s": 10, "d": "00", "t": 1, "q": QUEUE, "k": 0, "v": value("a"), "x": True})
+        dump = {"group": GROUP, "node": node, "file": f"{node}.jsonl", "begin": 0, "end": 10, "complete": True}
+        story.add("lab", "info", "dump", {**dump, "commit": 0})
+    if not before:
+        story.tell("1<s(b)@1")
+    record = check_total_queue(gather(story.finish().history(), tmp_path))
+    assert record.counts.get("lost", 0) == int(before)
+    assert record.valid is (Validity.INVALID if before else Validity.UNKNOWN)
+
+
 # ---- C0: what the history does not tell
 
 
