@@ -73,7 +73,7 @@ def sent(answer: Answer, queue: MessageQueue | None, now_s: float) -> SendResult
     if answered is None or SEND_STATUS.get(answered["code"]) != status:
         reason = f"the client says {status}, and its last request was answered with {answered and answered['code']}"
         attempt = Attempt("", name, number, Outcome.INFO, LocalCode.GARBLED_REPLY, reason, now_s, now_s)
-        raise SendFailed([*attempts, attempt])
+        raise SendFailed([*attempts, attempt], told=str(status))
     return SendResult(
         SendStatus(status),
         str(told["id"]),

@@ -60,8 +60,10 @@ def test_other_statuses_are_stored_and_weak(status: str, code: int) -> None:
 
 @pytest.mark.parametrize("calls", [(), (call(SEND, None),), (call(SEND, 12),), (call(PULL, 0),)])
 def test_a_send_ok_that_no_reply_bears_out_is_unknown(calls: tuple[dict[str, Any], ...]) -> None:
-    """What the client says and what came over the wire must be the same thing."""
-    assert not_sent(failure(stored(), *calls)).kind == "info"
+    """What the client says and what came over the wire must be the same thing; what it said is kept, and C0 asks."""
+    done = not_sent(failure(stored(), *calls))
+    assert (done.kind, done.extras["status"]) == ("info", "SEND_OK")
+    assert "status" not in not_sent(failure(thrown("MQClientException"), call(SEND, None))).extras
 
 
 @pytest.mark.parametrize(
