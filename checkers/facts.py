@@ -20,8 +20,9 @@ class Lost:
     """Rows of `Sends` whose values did not survive, or may not have.
 
     `lost` were promised and nobody ever saw them, `vanished` were promised and seen and are gone from the log; both
-    are proven. `undecided` were promised and are missing where the drain proves nothing. `weak` were answered ok with
-    a weaker status and are proven gone (never seen, or seen and gone); `weak_undecided` missing but unproven.
+    are proven. `undecided` were promised and are missing, seen before or not, where the drain proves nothing. `weak` were
+    answered ok with a weaker status and are proven gone (never seen, or seen and gone); `weak_undecided` missing but
+    unproven.
     """
 
     lost: Int
@@ -102,7 +103,7 @@ def _losses(history: History, drain: Drain, logs: QueueLogs, replicas: Replicas,
         gone |= here & ~held[sends.value] & ~kept
         decided |= here
     weak = (sends.type == 1) & ~promised
-    missing = ~kept & ~decided & (~seen | late)
+    missing = ~kept & ~decided
     return Lost(
         lost=np.flatnonzero(promised & gone & ~seen),
         vanished=np.flatnonzero(promised & gone & seen),

@@ -41,14 +41,15 @@ def check_queue_log(facts: Facts) -> Record:
 
 def _unseen(facts: Facts, findings: Findings) -> None:
     """Acknowledged and never read by the end: lost where the drain decides (C1 says so), else undecided."""
-    undecided = facts.lost.undecided
+    missing = facts.lost.undecided
+    undecided = missing[~facts.logs.seen[facts.history.sends.value[missing]]]
     findings.counts["unseen"] = len(undecided) + len(facts.lost.lost)
     for row in undecided[:KEPT_PER_TYPE].tolist():
         value = value_name(facts.history, int(facts.history.sends.value[row]))
         name = facts.queue_name(int(facts.send_queue[row]))
         ops = (int(facts.history.sends.invoked[row]), int(facts.history.sends.returned[row]))
         findings.found(
-            Anomaly("unseen", Severity.UNDECIDED, f"{value} was acknowledged and not found in {name} at the end", name,
+            Anomaly("unseen", Severity.UNDECIDED, f"{value} was acknowledged and never read from {name}", name,
                     (value,), (), ops, ops)
         )  # fmt: skip
     findings.more("unseen", Severity.UNDECIDED, len(undecided) - KEPT_PER_TYPE)

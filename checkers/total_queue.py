@@ -101,8 +101,8 @@ def status_table(facts: Facts) -> list[dict[str, object]]:
     undecided = np.zeros(len(sends), dtype=bool)
     for rows in (facts.lost.lost, facts.lost.vanished, facts.lost.weak):
         lost[rows] = True
-    # What a reader was given once, and a drain that proves nothing did not show, may be gone since.
-    undecided[(sends.type == OK) & ~lost & ~facts.logs.drained[sends.value]] = True
+    for rows in (facts.lost.undecided, facts.lost.weak_undecided):
+        undecided[rows] = True
     seen = facts.logs.seen[sends.value] if len(sends) else np.zeros(0, dtype=bool)
     table: list[dict[str, object]] = []
     status = np.where(sends.type == OK, sends.status.astype(np.int64), -1)

@@ -10,6 +10,7 @@ import pytest
 from checkers.compose import CHECKERS, Budget, Checker, judge, run_checker
 from checkers.facts import gather
 from checkers.history import LineWriter
+from checkers.loss import check_loss
 from checkers.queue_log import check_queue_log
 from checkers.total_queue import check_total_queue
 from checkers.verdict import Record, Severity, Validity
@@ -279,10 +280,12 @@ def test_a_sentinel_proves_nothing_of_what_was_answered_after_it() -> None:
 
 
 def test_a_message_that_was_read_once_is_not_kept_if_the_drain_proves_nothing() -> None:
-    """It may have vanished since; the table of promises says so."""
-    record = c1(two("1>poll 1<poll=[0:a,1:b]").drain("[a]", rules={"D4": False}))
+    """It may have vanished since; the tables of promises and of faults say so."""
+    facts = gather(two("1>poll 1<poll=[0:a,1:b]").drain("[a]", rules={"D4": False}).history())
+    record = check_total_queue(facts)
     assert record.valid is Validity.UNKNOWN
     assert [(row["kept"], row["undecided"]) for row in record.details["by status"]] == [(2, 1)]
+    assert check_loss(facts).counts["undecided SEND_OK"] == 1
 
 
 @pytest.mark.parametrize("before", [True, False])
