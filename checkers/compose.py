@@ -302,7 +302,8 @@ def promise_text(history: History) -> str:
     if history.meta.weakened:
         warning += f". Weakened by {'; by '.join(history.meta.weakened)}"
     if history.meta.flaws:
-        warning += f". Flaws are planted ({', '.join(history.meta.flaws)}), so this says nothing of a cluster without them"
+        planted = ", ".join(history.meta.flaws)
+        warning += f". Flaws are planted ({planted}), so this says nothing of a cluster without them"
     if history.meta.promise:
         return history.meta.promise + warning
     parts = []

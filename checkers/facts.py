@@ -20,9 +20,9 @@ class Lost:
     """Rows of `Sends` whose values did not survive, or may not have.
 
     `lost` were promised and nobody ever saw them, `vanished` were promised and seen and are gone from the log; both
-    are proven. `undecided` were promised and are missing, seen before or not, where the drain proves nothing. `weak` were
-    answered ok with a weaker status and are proven gone (never seen, or seen and gone); `weak_undecided` missing but
-    unproven.
+    are proven. `undecided` were promised and are missing, seen before or not, where the drain proves nothing. `weak`
+    were answered ok with a weaker status and are proven gone (never seen, or seen and gone); `weak_undecided` missing
+    but unproven.
     """
 
     lost: Int

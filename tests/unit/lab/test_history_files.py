@@ -123,7 +123,7 @@ def test_bodies_carry_their_value() -> None:
 
 
 def test_a_body_that_is_not_as_it_was_sent_shows_another_value() -> None:
-    """Cut short, grown, or with other bytes anywhere behind the value: nobody sent that, and what was sent is missing."""
+    """Cut short, grown, or with other bytes behind the value: nobody sent that, and what was sent is missing."""
     value = value_of("abcdef01", 12, 345)
     body = body_of(value, 300)
     for found, shown in (
