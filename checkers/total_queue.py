@@ -236,7 +236,7 @@ def _drain(facts: Facts, findings: Findings) -> None:
             Anomaly(
                 "unstable-drain",
                 Severity.VIOLATION if ready else Severity.UNDECIDED,
-                f"two complete reads of {name} after the load had stopped differ from offset {unstable.offset} on",
+                f"the reads of {name} after the load had stopped differ from offset {unstable.offset} on",
                 scope=name,
                 values=tuple(value_name(history, value) for value in unstable.values),
                 offsets=(unstable.offset,),

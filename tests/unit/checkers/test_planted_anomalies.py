@@ -14,7 +14,7 @@ from checkers.loss import check_loss
 from checkers.queue_log import check_queue_log
 from checkers.total_queue import check_total_queue
 from checkers.verdict import Record, Severity, Validity
-from tests.unit.checkers.story import GROUP, NODES, QUEUE, Story, value
+from tests.unit.checkers.story import GROUP, NODES, QUEUE, Story, pairs, value
 
 
 def types(record: Record | None, severity: Severity = Severity.VIOLATION) -> set[str]:
@@ -180,6 +180,21 @@ def test_two_drains_that_differ_are_unstable() -> None:
     story = two("").drain("[a,b]", second="[a]")
     assert "unstable-drain" in types(c1(story))
     assert types(c1(two("").drain("[a,b]", rules={"D4": False}, second="[a]"))) == set()
+
+
+@pytest.mark.parametrize(("first_tries", "valid"), [("[a,b]", False), ("[a]", True)])
+def test_what_only_tries_that_broke_off_saw_is_not_there(first_tries: str, valid: bool) -> None:
+    """Each drain's first try was answered by a replica that still had it, and then by one that has not."""
+    story = two("") if not valid else Story().tell("0>s(a) 0<s(a)@0")
+    story.drain("[a]", top=2, finish=False)
+    for number in (1, 2):
+        story.add(9100 + number, "invoke", "drain", None, queue=QUEUE, round=number)
+        story.add(
+            9100 + number, "info", "drain", {QUEUE: pairs(first_tries)}, queue=QUEUE, round=number, complete=False
+        )
+    record = c1(story.finish())
+    assert record.valid is (Validity.VALID if valid else Validity.INVALID)
+    assert types(record) == (set() if valid else {"unstable-drain"})
 
 
 def test_seen_once_and_gone_is_vanished() -> None:
