@@ -9,6 +9,7 @@ import pytest
 
 from checkers.compose import CHECKERS, Budget, Checker, judge, run_checker
 from checkers.facts import gather
+from checkers.fault_proof import check_fault_proof
 from checkers.history import LineWriter
 from checkers.loss import check_loss
 from checkers.queue_log import check_queue_log
@@ -349,6 +350,50 @@ def test_a_kill_is_contradicted_by_answers_of_the_life_it_ended_and_by_no_other(
 
     assert run(2) is Validity.VALID
     assert run(1) is Validity.UNKNOWN
+
+
+def test_a_destruction_is_contradicted_by_answers_of_what_it_destroyed() -> None:
+    story = two("")
+    said = {"node": NODES[0], "group": GROUP, "answered": True, "role": "SYNC_MASTER", "state": "serving"}
+    story.add("lab", "info", "status", {**said, "incarnation": 1, "t_asked": story.now - 1})
+    story.now += 1
+    story.fault("d", "destroy", targets=[NODES[0]])
+    story.now += 10
+    story.add("lab", "info", "status", {**said, "incarnation": 1, "t_asked": story.now - 5})
+    story.now += 1
+    record = check_fault_proof(gather(story.drain("[a,b]", excluded=(NODES[0],)).history()))
+    assert types(record, Severity.UNDECIDED) == {"no-effect"}
+
+
+@pytest.mark.parametrize(
+    ("source", "late", "seen"),
+    [
+        ("client-1", False, True),
+        ("client-2", False, False),  # on the other side
+        ("lab", False, False),  # the side channel, which nothing cuts
+        ("client-1", True, False),  # when its healing had begun
+    ],
+)
+def test_a_cut_is_contradicted_by_answers_across_it(source: str, late: bool, seen: bool) -> None:
+    """One direction is enough to lose a question or its answer."""
+    story = two("")
+    story.fault("p", "partition", targets=["client-1"])
+    story.events[-1].value["cut"] = [["namesrv-1", "client-1"]]
+    said = {"ns": "namesrv-1", "incarnation": 1, "from": source, "answered": True, "topic": "t", "groups": {}}
+
+    def answer() -> None:
+        story.now += 10
+        story.add("lab", "info", "route", {**said, "t_asked": story.now - 5})
+        story.now += 1
+
+    if not late:
+        answer()
+    story.fault("p", "partition", "heal", targets=["client-1"])
+    if late:
+        answer()
+    record = check_fault_proof(gather(story.drain("[a,b]").history()))
+    assert types(record, Severity.UNDECIDED) == ({"no-effect"} if seen else set())
+    assert record.valid is (Validity.UNKNOWN if seen else Validity.VALID)
 
 
 # ---- after a manual promotion only SEND_OK is held
