@@ -113,11 +113,7 @@ def excluded_nodes(history: History) -> frozenset[str]:
 
 def unhealed(windows: Sequence[Window], excluded: frozenset[str]) -> list[Window]:
     """Return the faults whose healing is not proven, apart from those that only struck nodes that are gone."""
-    return [
-        window
-        for window in windows
-        if not window.healed.holds and not (window.targets and set(window.targets) <= excluded)
-    ]
+    return [window for window in windows if not window.healed.holds and not window.gone_with(excluded)]
 
 
 def judge_drain(history: History, windows: Sequence[Window], load_end: int = 0) -> Drain:

@@ -40,7 +40,7 @@ def check_fault_proof(facts: Facts) -> Record:
         else:
             _unproven(findings, window, "unproven-injection", "injection", window.injected, window.a1)
         _contradicted(facts, findings, window)
-        gone = window.targets and set(window.targets) <= facts.drain.excluded
+        gone = window.gone_with(facts.drain.excluded)
         if window.healed.holds or (gone and window.healed is Proof.MISSING):
             continue
         if window.healed is Proof.MISSING and not window.heal_seen:

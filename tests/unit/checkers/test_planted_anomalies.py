@@ -222,6 +222,20 @@ def test_a_node_left_out_without_a_fault_that_destroyed_it_decides_nothing() -> 
     assert c1(story).valid is Validity.INVALID
 
 
+@pytest.mark.parametrize(
+    ("cut", "valid"), [([NODES[0], NODES[1]], True), (["client-1", NODES[1]], False), (None, False)]
+)
+def test_a_cut_ends_with_a_node_that_is_gone_only_where_it_cut_nobody_else(cut: list[str] | None, valid: bool) -> None:
+    """Clients that stood on its side are cut off still; what it cut beside it may be unknown, too."""
+    story = two("").fault("p", "partition", targets=[NODES[0]])
+    if cut is not None:
+        story.events[-1].value["cut"] = [cut]
+    story.fault("d", "destroy", targets=[NODES[0]]).promote()
+    facts = gather(story.drain("[a,b]", excluded=(NODES[0],)).history())
+    assert check_total_queue(facts).valid is (Validity.VALID if valid else Validity.UNKNOWN)
+    assert check_fault_proof(facts).valid is (Validity.VALID if valid else Validity.UNKNOWN)
+
+
 def test_a_fault_nobody_healed_decides_nothing() -> None:
     story = two("").fault("p", "partition", targets=[NODES[0]]).drain("[a]")
     assert c1(story).valid is Validity.UNKNOWN
