@@ -115,8 +115,8 @@ def _times(plan: Plan) -> None:
     wanted, room = wanted_and_room(plan)
     if wanted > room:
         raise PlanError(
-            f"nemesis: {wanted} faults are to be drawn, and time_limit = {plan.time_limit} has room for {room}: those left "
-            "out would be missed by nobody; raise the time limit, or lower nemesis.count"
+            f"nemesis: {wanted} faults are to be drawn, and time_limit = {plan.time_limit} has room for {room}; raise "
+            "the time limit, or lower nemesis.count"
         )
     for fault in fault_schedule(plan, plan.seed or 0):
         if fault.at_ns >= plan.time_limit.ns:
