@@ -294,13 +294,16 @@ def _survival(c1: Record | None, valid: Validity) -> list[str]:
 
 
 def promise_text(history: History) -> str:
-    """Return what SEND_OK meant in this run, in words."""
+    """Return what SEND_OK meant in this run, in words; flaws that were planted belong to it."""
     alone = [
         name for name, group in sorted(history.meta.groups.items()) if group.role == "SYNC_MASTER" and group.copies <= 1
     ]
     warning = f" (SYNC_MASTER of {', '.join(alone)} waits for nobody: inSyncReplicas is 1)" if alone else ""
     if history.meta.weakened:
         warning += f". Weakened by {'; by '.join(history.meta.weakened)}"
+    if history.meta.flaws:
+        planted = ", ".join(history.meta.flaws)
+        warning += f". Flaws are planted ({planted}), so this says nothing of a cluster without them"
     if history.meta.promise:
         return history.meta.promise + warning
     parts = []

@@ -14,11 +14,14 @@ from typing import Final
 
 from checkers.columns import NEVER
 from checkers.facts import Facts
-from checkers.observations import Status
+from checkers.observations import SIDE, Route, Status
 from checkers.windows import NETWORK, ROLE_CHANGES, Window
 
 DOWN: Final = frozenset({"kill", "destroy", "remove", "pause", "power", "powerloss", "crash", "restart"})
 """Faults whose targets do not work while they last."""
+
+STRUCK: Final = frozenset({"kill", "destroy", "pause", "power", "powerloss", "crash"})
+"""Those after which a node says nothing until it is started or let go on: one that is removed may still answer."""
 
 VOTERS_MOST: Final = 13
 """Larger groups are not judged: all their quorums would have to be tried."""
@@ -64,9 +67,9 @@ def surely_down(facts: Facts, node: str) -> list[Span]:
 
 
 def answers_while_down(facts: Facts, window: Window) -> list[Status]:
-    """Return answers that a kill or a pause rules out: asked after it was done and answered before any healing, by the
-    life of the node that it had struck."""
-    if window.family not in ("kill", "pause"):
+    """Return answers that a kill, a destruction or a pause rules out: asked after it was done and answered before any
+    healing, by the life of the node that it had struck."""
+    if window.family not in STRUCK:
         return []
     found: list[Status] = []
     for node in window.targets:
@@ -81,6 +84,22 @@ def answers_while_down(facts: Facts, window: Window) -> list[Status]:
                 if one.answered and one.incarnation == life and window.a2 < one.asked and one.time < until
             ]  # fmt: skip
     return found
+
+
+def answers_across(facts: Facts, window: Window) -> list[Route]:
+    """Return answers that a cut rules out: asked from a client's host after it was done, and answered before its
+    healing, though one of the two directions was lost."""
+    if not window.cut:
+        return []
+    return [
+        one for one in facts.observed.routes
+        if one.answered and one.source != SIDE and window.a2 < one.asked and one.time < window.h1
+        and not window.cut.isdisjoint(_both(one.source, facts.history.meta.host_of(one.ns)))
+    ]  # fmt: skip
+
+
+def _both(a: str, b: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    return (a, b), (b, a)
 
 
 def surely_apart(facts: Facts, one: str, other: str) -> list[Span]:

@@ -105,6 +105,7 @@ def _group(facts: Facts, group: str, final: dict[str, Any] | None, findings: Fin
     gone = np.zeros(len(sends), dtype=bool)
     for rows in (facts.lost.lost, facts.lost.vanished, facts.lost.undecided):
         gone[rows] = True
+    gone[facts.lost.undecided] &= ~facts.logs.seen[sends.value[facts.lost.undecided]]  # what was read could be handled
     missing = np.flatnonzero(required & ~gone & ~handled[sends.value])
     certain = missing[~perhaps[sends.value[missing]]]
     findings.more("perhaps-handled", Severity.NOTE, len(missing) - len(certain))

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from checkers.conditions import DOWN, hits_process
 from checkers.facts import Facts
-from checkers.observations import Route
+from checkers.observations import SIDE, Route
 from checkers.windows import Window
-
-SIDE: Final = "lab"
-"""Answers to the lab itself: no fault cuts that channel."""
 
 
 @dataclass(frozen=True, slots=True)

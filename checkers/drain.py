@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from checkers.columns import DRAIN, OK, History, Int, Mask
+from checkers.columns import DRAIN, OK, History, Int, Mask, Reads
 from checkers.windows import STORE_REMOVERS, Window
 
 RULES: Final = ("D2", "D3", "D4", "D5", "D6", "D10")
@@ -53,7 +53,8 @@ class Drain:
     """What the drain established, per queue number.
 
     `decided[q]` tells that absence from the drain of q is loss, `why[q]` else which rule failed. `entries[q]` are the
-    rows of `Entries` the drains of q returned, `sentinel[q]` the offset of the sentinel they reached (-1: none).
+    rows of `Entries` the drains of q returned, `sentinel[q]` the offset of the sentinel they reached (-1: none), and
+    `asked[q]` the event that sent it (-1: none): of what was answered after that, absence proves nothing.
     `final` marks the rows of `Reads` that are drains: where everything was restarted and drained again (rounds 3 and
     4), only those count as what is there in the end.
     """
@@ -63,6 +64,7 @@ class Drain:
     why: Mapping[int, tuple[str, ...]]
     entries: Mapping[int, Int]
     sentinel: Int
+    asked: Int
     unstable: tuple[Unstable, ...]
     excluded: frozenset[str]
     final: Mask
@@ -111,11 +113,7 @@ def excluded_nodes(history: History) -> frozenset[str]:
 
 def unhealed(windows: Sequence[Window], excluded: frozenset[str]) -> list[Window]:
     """Return the faults whose healing is not proven, apart from those that only struck nodes that are gone."""
-    return [
-        window
-        for window in windows
-        if not window.healed.holds and not (window.targets and set(window.targets) <= excluded)
-    ]
+    return [window for window in windows if not window.healed.holds and not window.gone_with(excluded)]
 
 
 def judge_drain(history: History, windows: Sequence[Window], load_end: int = 0) -> Drain:
@@ -147,6 +145,7 @@ def judge_drain(history: History, windows: Sequence[Window], load_end: int = 0) 
     count = len(history.queues)
     decided = np.zeros(count, dtype=bool)
     sentinel = np.full(count, -1, dtype=np.int64)
+    asked = np.full(count, -1, dtype=np.int64)
     kept: dict[int, Int] = {}
     why: dict[int, tuple[str, ...]] = {}
     unstable: list[Unstable] = []
@@ -154,7 +153,7 @@ def judge_drain(history: History, windows: Sequence[Window], load_end: int = 0) 
         name = history.queues[queue]
         reasons = list(run_wide)
         scopes = queue_scopes(name)
-        outcome = Drain(steps, decided, why, kept, sentinel, (), excluded, final)
+        outcome = Drain(steps, decided, why, kept, sentinel, asked, (), excluded, final)
         for rule in RULES:
             said = outcome.step(rule, scopes)
             if said is None:
@@ -166,17 +165,18 @@ def judge_drain(history: History, windows: Sequence[Window], load_end: int = 0) 
             reasons.append("D5: no sentinel of this queue was answered SEND_OK")
         elif history.time_of(int(sends.invoked[placed[-1]])) < changed:
             reasons.append(f"D5: the sentinel was sent before {what}")
+        if len(placed):
+            asked[queue] = sends.invoked[placed[-1]]
         last_mark = int(sends.value[placed[-1]]) if len(placed) else -2
         placed_at = int(sends.end[placed[-1]]) if len(placed) else -1
         rows = drains[reads.queue[drains] == queue]
-        chunks = [np.arange(reads.start[row], reads.stop[row]) for row in rows]
-        kept[queue] = np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.int64)
-        rounds: list[tuple[Int, list[int]]] = []
+        kept[queue] = _places(reads, rows)
+        looks: list[Int] = []  # what each round's whole read showed, and what all its tries together did
+        read_by: list[int] = []
         for number in (2 * last_turn - 1, 2 * last_turn):
             mine = rows[reads.round[rows] == number]
             whole = mine[(reads.complete[mine] == 1) & (reads.type[mine] == OK)]
-            places = [np.arange(reads.start[row], reads.stop[row]) for row in mine]
-            seen = np.concatenate(places) if places else np.zeros(0, dtype=np.int64)
+            seen, tried = _places(reads, whole), _places(reads, mine)
             hits = seen[entries.value[seen] == last_mark]
             if not len(whole):
                 reasons.append(f"D6: drain {number} did not run to its end")
@@ -186,21 +186,28 @@ def judge_drain(history: History, windows: Sequence[Window], load_end: int = 0) 
                 reasons.append(f"D6: drain {number} had begun before the sentinel was answered")
             else:
                 sentinel[queue] = max(int(sentinel[queue]), int(entries.offset[hits].max()))
-                pairs = entries.offset[seen] * (len(history.values) + 1) + entries.value[seen] + 1
-                rounds.append((np.unique(pairs), [int(reads.returned[row]) for row in mine]))
-        if len(rounds) == 2:
-            (first, ops1), (second, ops2) = rounds
+                pairs = entries.offset * (len(history.values) + 1) + entries.value + 1
+                looks += [np.unique(pairs[seen]), np.unique(pairs[tried])]
+                read_by += [int(reads.returned[row]) for row in mine]
+        if len(looks) == 4:
             last = int(sentinel[queue])
-            offsets, values = np.divmod(np.setxor1d(first, second, assume_unique=True), len(history.values) + 1)
+            others = [np.setxor1d(looks[0], look, assume_unique=True) for look in looks[1:]]
+            offsets, values = np.divmod(np.unique(np.concatenate(others)), len(history.values) + 1)
             differing = np.flatnonzero(offsets <= last)
             if len(differing):
                 shown = tuple(int(value) - 1 for value in values[differing][:8])
-                unstable.append(Unstable(queue, int(offsets[differing[0]]), shown, (*ops1, *ops2)))
+                unstable.append(Unstable(queue, int(offsets[differing[0]]), shown, tuple(read_by)))
                 reasons.append("D6: the two drains differ")
         decided[queue] = not reasons
         if reasons:
             why[queue] = tuple(reasons)
-    return Drain(steps, decided, why, kept, sentinel, tuple(unstable), excluded, final)
+    return Drain(steps, decided, why, kept, sentinel, asked, tuple(unstable), excluded, final)
+
+
+def _places(reads: Reads, rows: Int) -> Int:
+    """Return the rows of `Entries` that these reads returned."""
+    places = [np.arange(reads.start[row], reads.stop[row]) for row in rows]
+    return np.concatenate(places) if places else np.zeros(0, dtype=np.int64)
 
 
 def promises(history: History) -> Mask:

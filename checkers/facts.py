@@ -20,8 +20,9 @@ class Lost:
     """Rows of `Sends` whose values did not survive, or may not have.
 
     `lost` were promised and nobody ever saw them, `vanished` were promised and seen and are gone from the log; both
-    are proven. `undecided` were promised and are missing where the drain proves nothing. `weak` were answered ok with
-    a weaker status and are proven gone (never seen, or seen and gone); `weak_undecided` missing but unproven.
+    are proven. `undecided` were promised and are missing, seen before or not, where the drain proves nothing. `weak`
+    were answered ok with a weaker status and are proven gone (never seen, or seen and gone); `weak_undecided` missing
+    but unproven.
     """
 
     lost: Int
@@ -90,14 +91,19 @@ def _losses(history: History, drain: Drain, logs: QueueLogs, replicas: Replicas,
     kept = logs.drained[sends.value]
     known = queue >= 0
     decided = np.where(known, drain.decided[queue] if len(drain.decided) else False, bool(drain.decided.all()))
-    decided = decided.astype(bool)
+    # A sentinel, or a dump, tells nothing of a send that was answered after it had been sent, or made.
+    load = sends.sentinel == 0
+    begun = np.where(known, drain.asked[queue] if len(drain.asked) else -1, -1)
+    late = load & (begun >= 0) & (sends.returned > begun)
+    decided = decided.astype(bool) & ~late
     gone = ~kept & decided
     for number, held in by_replicas.items():
-        here = (queue == number) & ~decided
+        read = min(dump.index for dump in replicas.final[split_queue(history.queues[number])[1]])
+        here = (queue == number) & ~decided & ~(load & (sends.returned > read))
         gone |= here & ~held[sends.value] & ~kept
         decided |= here
     weak = (sends.type == 1) & ~promised
-    missing = ~kept & ~seen & ~decided
+    missing = ~kept & ~decided
     return Lost(
         lost=np.flatnonzero(promised & gone & ~seen),
         vanished=np.flatnonzero(promised & gone & seen),

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from checkers.conditions import answers_while_down
+from checkers.conditions import answers_across, answers_while_down
 from checkers.explain import seconds
 from checkers.facts import Facts
+from checkers.observations import Route, Status
 from checkers.verdict import Anomaly, Findings, Record, Severity
 from checkers.windows import Proof, Window
 
@@ -39,7 +40,7 @@ def check_fault_proof(facts: Facts) -> Record:
         else:
             _unproven(findings, window, "unproven-injection", "injection", window.injected, window.a1)
         _contradicted(facts, findings, window)
-        gone = window.targets and set(window.targets) <= facts.drain.excluded
+        gone = window.gone_with(facts.drain.excluded)
         if window.healed.holds or (gone and window.healed is Proof.MISSING):
             continue
         if window.healed is Proof.MISSING and not window.heal_seen:
@@ -68,13 +69,22 @@ def _unproven(findings: Findings, window: Window, kind: str, what: str, proof: P
 
 
 def _contradicted(facts: Facts, findings: Findings, window: Window) -> None:
-    """A node that was killed or stands still answers nobody; what answers shows that the fault had no effect."""
-    if not window.injected.holds or not (answers := answers_while_down(facts, window)):
+    """A node that was killed or stands still answers nobody, nor does one across a cut; what answers shows that the
+    fault had no effect."""
+    if not window.injected.holds:
         return
-    first = min(answers, key=lambda one: one.asked)
+    first: Status | Route
+    if answers := answers_while_down(facts, window):
+        first = min(answers, key=lambda one: one.asked)
+        who, how = first.node, "without having been started anew"
+    elif across := answers_across(facts, window):
+        first = min(across, key=lambda one: one.asked)
+        who, how = first.ns, f"from {first.source}, from which it is cut off"
+    else:
+        return
     text = (
-        f"{window.title} ({window.id}) counts as proven from {seconds(window.a2)} on, but {first.node} answered a "
-        f"question that was asked at {seconds(first.asked)}, without having been started anew"
+        f"{window.title} ({window.id}) counts as proven from {seconds(window.a2)} on, but {who} answered a "
+        f"question that was asked at {seconds(first.asked)}, {how}"
     )
     ops = tuple(sorted({*window.ops, first.index}))
     findings.found(Anomaly("no-effect", Severity.UNDECIDED, text, ops=ops, core=ops, fault=window.id))

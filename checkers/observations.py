@@ -14,6 +14,9 @@ from typing import Any, Final, TypeVar
 from checkers.columns import History
 from checkers.event import Event
 
+SIDE: Final = "lab"
+"""Who asks through the side channel, which no fault cuts; all others ask from a client's host, over its wires."""
+
 SILENCE_NS: Final = 5_000_000_000
 """For so long at most a group may go unasked during the load; a longer gap could hide what the checkers look for."""
 

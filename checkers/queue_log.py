@@ -41,7 +41,8 @@ def check_queue_log(facts: Facts) -> Record:
 
 def _unseen(facts: Facts, findings: Findings) -> None:
     """Acknowledged and never read by the end: lost where the drain decides (C1 says so), else undecided."""
-    undecided = facts.lost.undecided
+    missing = facts.lost.undecided
+    undecided = missing[~facts.logs.seen[facts.history.sends.value[missing]]]
     findings.counts["unseen"] = len(undecided) + len(facts.lost.lost)
     for row in undecided[:KEPT_PER_TYPE].tolist():
         value = value_name(facts.history, int(facts.history.sends.value[row]))

@@ -72,6 +72,10 @@ def _complete(facts: Facts, group: str, findings: Findings) -> bool:
     missing = sorted(wanted - {dump.node for dump in dumps})
     if missing or not dumps:
         findings.doubt(f"{group}: there is no log dump of {some(missing) or 'any replica'}")
+    scopes = ("*", "", group)
+    if facts.drain.step("D7", scopes) is False:  # an older dump may stand there in place of the one that failed
+        findings.doubt(f"{group}: not all of its replicas could be read in the end (D7): "
+                       f"{facts.drain.detail('D7', scopes)}")  # fmt: skip
     if facts.history.meta.mode == "dledger":
         for dump in dumps:
             if dump.commit is None:

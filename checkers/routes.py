@@ -16,7 +16,7 @@ from checkers.conditions import DOWN, hits_process, is_opaque, perhaps_until
 from checkers.disagreement import disagreements, told
 from checkers.explain import seconds
 from checkers.facts import Facts
-from checkers.observations import Listing, Route
+from checkers.observations import SIDE, Listing, Route
 from checkers.terms import Term, acknowledgements, claims, timeline
 from checkers.verdict import KEPT_PER_TYPE, Anomaly, Findings, Record, Severity
 from checkers.windows import Window
@@ -24,7 +24,6 @@ from checkers.windows import Window
 NAME: Final = "C18"
 TITLE: Final = "routes lead to who serves"
 
-SIDE: Final = "lab"
 DEAD: Final = DOWN - {"pause", "restart"}
 
 

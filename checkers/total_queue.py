@@ -74,7 +74,7 @@ def _losses(facts: Facts, findings: Findings) -> None:
     )  # fmt: skip
     _offer(
         facts, findings, "lost", Severity.UNDECIDED, lost.undecided,
-        "nobody saw it, but the drain of its queue proves nothing",
+        "the drain did not show it, and proves nothing of it",
     )  # fmt: skip
     _offer(
         facts, findings, "lost-weak", Severity.NOTE, lost.weak,
@@ -236,7 +236,7 @@ def _drain(facts: Facts, findings: Findings) -> None:
             Anomaly(
                 "unstable-drain",
                 Severity.VIOLATION if ready else Severity.UNDECIDED,
-                f"two complete reads of {name} after the load had stopped differ from offset {unstable.offset} on",
+                f"the reads of {name} after the load had stopped differ from offset {unstable.offset} on",
                 scope=name,
                 values=tuple(value_name(history, value) for value in unstable.values),
                 offsets=(unstable.offset,),

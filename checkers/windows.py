@@ -83,6 +83,15 @@ class Window:
         """Tell whether the fault acted on one of these nodes; a fault without named targets acted on all."""
         return not self.targets or bool(set(names) & set(self.targets))
 
+    def gone_with(self, nodes: frozenset[str]) -> bool:
+        """Tell whether the fault acted on nothing but these nodes, so that nothing is left to heal once they are gone.
+
+        A cut around one of them may cut others as well, such as the clients on its side.
+        """
+        if not self.targets or self.cut is None or not nodes.issuperset(self.targets):
+            return False
+        return all(a in nodes or b in nodes for a, b in self.cut)
+
     def covers(self, time: int) -> bool:
         """Tell whether an instant lies between the asking of the fault and the end of its healing."""
         return self.a1 <= time <= self.h2

@@ -278,6 +278,11 @@ class DrainPhase:
             for name, bounds in status.queues.items():
                 if name.partition("@")[0] == self._topic() and int(bounds.get("min", 0)) > 0:
                     moved.append(f"{name} of {node} begins at {bounds.get('min')}")
+        moved += [
+            f"no replica of {group.name} told where its queues begin"
+            for group in self._topology.groups
+            if not any(node in statuses for node in self._cluster.members(group))
+        ]
         self._step("D10", not moved, "; ".join(moved) or "nothing was trimmed")
 
     def _topic(self) -> str:

@@ -83,6 +83,9 @@ async def dump_replica(
             except RecordError as error:
                 dump.reason = f"garbage in the log after offset {dump.end}: {error}"
                 return dump
+            if dump.end <= offset:  # the piece holds no whole record, and the next one would not either
+                dump.reason = f"the record at offset {offset} could not be read whole"
+                return dump
             offset = dump.end
     dump.complete = not dump.reason
     return dump

@@ -81,10 +81,18 @@ class Survivors:
         """D8: kill -9 every node at once, start them all."""
         supervisor = self._stage.supervisor
         nodes = list(supervisor.running_pids())
-        await asyncio.gather(*(supervisor.kill(node, "D8") for node in nodes))
-        for node in nodes:
-            await supervisor.start(node)
-        failed = [f"{node} does not answer after all were restarted" for node in nodes if not await self._answers(node)]
+        failed = []
+        killed = await asyncio.gather(*(supervisor.kill(node, "D8") for node in nodes), return_exceptions=True)
+        for node, end in zip(nodes, killed, strict=True):
+            try:
+                if isinstance(end, BaseException):
+                    raise end
+                await supervisor.start(node)
+            except LeverError as error:  # it ended by itself meanwhile, or cannot be started
+                failed.append(str(error))
+        failed += [
+            f"{node} does not answer after all were restarted" for node in nodes if not await self._answers(node)
+        ]
         return not failed, "; ".join(failed) or f"killed and started {len(nodes)} nodes"
 
     async def dump(self, group: Group, status: NodeStatus, turn: int) -> tuple[bool, str]:

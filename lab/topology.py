@@ -119,10 +119,9 @@ def _newcomers(plan: Plan) -> int:
 
 
 def truth(value: Setting) -> str:
-    """A setting as a property file writes it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
+    """A setting as a property file writes it. A truth value in any case of letters is one, as Java reads it."""
+    text = str(value)
+    return text.lower() if text.lower() in ("true", "false") else text
 
 
 def settings_of(plan: Plan, *, master: bool) -> dict[str, str]:

@@ -4,7 +4,7 @@ import math
 import re
 
 from lab.errors import PlanError
-from lab.generator.faults import fault_schedule
+from lab.generator.faults import fault_schedule, wanted_and_room
 from lab.plan import (
     CLIENTS,
     CONSUMES,
@@ -112,6 +112,12 @@ def _times(plan: Plan) -> None:
         raise PlanError("load.operation_timeout must be more than 0")
     if plan.load.route_poll < MIN_ROUTE_POLL:
         raise PlanError(f"load.route_poll = {plan.load.route_poll}: {MIN_ROUTE_POLL} or more")
+    wanted, room = wanted_and_room(plan)
+    if wanted > room:
+        raise PlanError(
+            f"nemesis: {wanted} faults are to be drawn, and time_limit = {plan.time_limit} has room for {room}; raise "
+            "the time limit, or lower nemesis.count"
+        )
     for fault in fault_schedule(plan, plan.seed or 0):
         if fault.at_ns >= plan.time_limit.ns:
             raise PlanError(f"fault {fault.spec} is due after the time limit of {plan.time_limit}")

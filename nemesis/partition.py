@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from nemesis import grudge
-from nemesis.fault import Done, FaultError, Proof
+from nemesis.fault import Done, FaultError, Proof, Verified
 from nemesis.targets import resolve
 from nemesis.waiting import named, poll, roles_for
 from nemesis.world import Matrix, Pair, Role, RoleReport, World
@@ -75,6 +75,9 @@ class Partition:
         self._name_servers = name_servers
         self._after_s = after_s  # seconds after the moment of an election that the word waits for
         self._fault_id = ""
+        self._pairs: frozenset[Pair] = frozenset()
+        self._proven = False
+        self._lapsed: tuple[str, ...] | None = ()  # what passed the cut when it was healed; None: could not be seen
 
     async def inject(self, world: World, fault_id: str) -> Done:
         """Cut. Raises FaultError if the shape cuts nothing here, LeverError if the lever refuses."""
@@ -84,7 +87,7 @@ class Partition:
         if not cut.pairs:
             raise FaultError(f"{self.asked} cuts nothing between {', '.join(world.network.hosts())}")
         async with world.ledger.network_lock:
-            self._fault_id = fault_id
+            self._fault_id, self._pairs = fault_id, cut.pairs
             # Remembered before the lever is pulled: a measurement of another fault that overlaps is then void.
             world.ledger.cut(fault_id, cut.pairs)
             try:
@@ -98,10 +101,13 @@ class Partition:
 
     async def prove_injected(self, world: World) -> Proof:
         """All ordered pairs, in three looks, are exactly as all faults together intend."""
-        return await prove_matrix(world)
+        proof = await prove_matrix(world)
+        self._proven = proof.verified is Verified.TRUE
+        return proof
 
     async def heal(self, world: World) -> Done:
-        """End this cut only; others stay."""
+        """End this cut only, after a last look whether it still is one; others stay."""
+        self._lapsed = await self._passing(world) if self._proven else ()
         async with world.ledger.network_lock:
             what = await world.network.restore(self._fault_id)
             world.ledger.restore(self._fault_id)
@@ -109,8 +115,24 @@ class Partition:
         return Done((), what, done_ns)
 
     async def prove_healed(self, world: World) -> Proof:
-        """As for injection; and if no cut remains, the rules are as at the start."""
-        return await prove_matrix(world)
+        """As for injection; and if no cut remains, the rules are as at the start. The cut had lasted until then."""
+        proof = await prove_matrix(world)
+        if self._lapsed == ():
+            return proof
+        reason = "when it was healed the cut could not be seen" if self._lapsed is None else "the cut had not lasted"
+        return Proof.of(False, **{**proof.evidence, "reason": reason, "lapsed": list(self._lapsed or ())})
+
+    async def _passing(self, world: World) -> tuple[str, ...] | None:
+        """What passes between the pairs that this fault cuts; None if that cannot be measured.
+
+        Nobody else ends this cut, so whatever faults begin or end meanwhile, nothing may.
+        """
+        try:
+            matrix = await world.network.matrix(world.ledger.intended())
+        except Exception:  # whatever the look ends with, the cut is healed
+            return None
+        seen = matrix.datagrams | matrix.flows | matrix.connects
+        return tuple(f"{a} -> {b}" for a, b in sorted(seen & self._pairs)[:MISMATCHES_SHOWN])
 
     def plan(self, world: World, roles: Mapping[str, RoleReport]) -> Cut:
         """Lay the shape over the hosts. Raises FaultError, TargetError."""

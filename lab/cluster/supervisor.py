@@ -81,7 +81,7 @@ class _Process:
         self.start_ticks = start_ticks(popen.pid) or 0
         self.pidfd = pidfd
         self.cgroup = cgroup
-        self.expected = False
+        self.ended_by: signal.Signals | None = None  # the signal by which the lab meant to end it
         self.fault: str | None = None
         self.paused = False
         self.exited = asyncio.Event()
@@ -217,7 +217,7 @@ class Supervisor:
     async def kill(self, node: str, fault_id: str) -> str:
         """SIGKILL the node and its children; returns after the kernel reaped it. Raises LeverError if it is dead."""
         process = self._must_run(node)
-        process.expected, process.fault = True, fault_id
+        process.ended_by, process.fault = signal.SIGKILL, fault_id
         self._signal(process, signal.SIGKILL)
         await self._until_exit(node, process)
         return f"SIGKILL {node} pid {process.pid}"
@@ -225,7 +225,7 @@ class Supervisor:
     async def terminate(self, node: str, grace_s: float, fault_id: str | None = None) -> str:
         """SIGTERM the node, and SIGKILL it after ``grace_s``; an expected exit."""
         process = self._must_run(node)
-        process.expected, process.fault = True, fault_id
+        process.ended_by, process.fault = signal.SIGTERM, fault_id
         self._signal(process, signal.SIGTERM)
         try:
             async with asyncio.timeout(grace_s):
@@ -308,7 +308,7 @@ class Supervisor:
         """SIGKILL all that runs, reap it, and remove the cgroups; < 0.5 s. May be called twice."""
         running = [process for process in self._processes.values() if process.running]
         for process in running:
-            process.expected = True
+            process.ended_by = signal.SIGKILL
             self._signal(process, signal.SIGKILL)
         if running:
             waiting = [asyncio.ensure_future(process.exited.wait()) for process in running]
@@ -405,7 +405,7 @@ class Supervisor:
             process.incarnation,
             status if status >= 0 else None,
             signal.Signals(-status).name if status < 0 else None,
-            process.expected,
+            explained(process.ended_by, status),
             process.fault,
             time.monotonic_ns(),
         )
@@ -420,6 +420,16 @@ class Supervisor:
         except OSError:
             return ""
         return f"; its last words: {text[-STDERR_TAIL:]}" if text else "; it said nothing on stderr"
+
+
+def explained(by: signal.Signals | None, status: int) -> bool:
+    """Whether the signal by which the lab ended a process explains how it ended; ``status`` is below 0 for a signal.
+
+    One that was crashing at that moment may have been faster than the signal, and has ended by itself.
+    """
+    if by is signal.SIGKILL:
+        return status == -signal.SIGKILL
+    return by is signal.SIGTERM and (status >= 0 or status in (-signal.SIGTERM, -signal.SIGKILL))
 
 
 def _frozen(process: _Process) -> bool:

@@ -88,16 +88,28 @@ def again(fault: FaultPlan, every_ns: int | None) -> list[FaultPlan]:
     ]
 
 
+def wanted_and_room(plan: Plan) -> tuple[int, int]:
+    """How many faults the plan wants drawn, and how many there is time for; a plan that draws none wants none."""
+    nemesis = plan.nemesis
+    if not nemesis.faults:
+        return 0, 0
+    wanted = nemesis.count or max(FAULTS_BY_DEFAULT, len(nemesis.faults))
+    return wanted, max(1, (plan.time_limit.ns - 2 * _quiet_ns(plan)) // SLOT_MIN.ns)
+
+
+def _quiet_ns(plan: Plan) -> int:
+    return max(QUIET_MIN.ns, int(plan.time_limit.ns * QUIET_SHARE))
+
+
 def _drawn(plan: Plan, seed: int, listed: int) -> list[FaultPlan]:
     nemesis = plan.nemesis
     if not nemesis.faults:
         return []
     chance = child(seed, "faults")
     limit = plan.time_limit.ns
-    quiet = max(QUIET_MIN.ns, int(limit * QUIET_SHARE))
+    quiet = _quiet_ns(plan)
     span = limit - 2 * quiet
-    wanted = nemesis.count or max(FAULTS_BY_DEFAULT, len(nemesis.faults))
-    count = max(1, min(wanted, span // SLOT_MIN.ns))
+    count = min(wanted_and_room(plan))
     slot = span // count
     wished = nemesis.lasting.ns if nemesis.lasting else int(slot * LASTING_SHARE)
     lasting = min(wished, span if nemesis.overlap else int(slot * SLOT_FILL))

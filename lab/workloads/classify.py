@@ -60,7 +60,10 @@ def sent(result: SendResult, guarantees: Mapping[str, Guarantee], topic: str) ->
 
 
 def not_sent(failure: SendFailed, flaws: Collection[str] = ()) -> Completion:
-    """A send without an answer of success: fail only if every attempt provably did not happen."""
+    """A send without an answer of success: fail only if every attempt provably did not happen.
+
+    A status that the client library reported all the same stays beside it: whoever used it had that promise.
+    """
     last = failure.attempts[-1] if failure.attempts else None
     extras: dict[str, Any] = {
         "error": fault_text(code_name(failure.code), _phase(last), str(failure)),
@@ -68,6 +71,8 @@ def not_sent(failure: SendFailed, flaws: Collection[str] = ()) -> Completion:
     }
     if last is not None and last.address:
         extras["node"] = last.address
+    if failure.told is not None:
+        extras["status"] = failure.told
     if len(failure.attempts) > 1:
         extras["tries"] = [attempt_words(attempt) for attempt in failure.attempts]
     certain = failure.certain

@@ -84,7 +84,7 @@ class Consumer:
             self._seek.add(queue)
             return 0
         if result.messages:
-            self._handle(queue, entries_of(result.messages))
+            self._handle(queue, entries_of(result.messages, self.actor.scene.plan.load.message_bytes))
         self._position[queue] = result.next_offset
         self.actor.scene.tally.polled += len(result.messages)
         return len(result.messages)

@@ -78,7 +78,7 @@ async def _try(actor: Actor, queue: Queue, sentinel: int, round_number: int, dea
         if isinstance(result, Completion):
             trouble = result
             break
-        seen.extend(entries_of(result.messages))
+        seen.extend(entries_of(result.messages, actor.scene.plan.load.message_bytes))
         if result.status is PullStatus.OFFSET_ILLEGAL and result.next_offset != position:
             moved += 1
         if not result.messages:

@@ -63,7 +63,7 @@ class Member:
         if not result.messages:
             return
         name = str(queue)
-        found = entries_of(result.messages)
+        found = entries_of(result.messages, self.plan.load.message_bytes)
         seek = {name: int(str(found[0][0]))} if name in self._seek else None
         self._seek.discard(name)
         self.pulls.scene.tally.polled += len(found)
@@ -94,7 +94,7 @@ class Member:
 
     def handled(self, queue: MessageQueue, messages: Sequence[Message], result: ConsumeResult) -> None:
         """The handler took these messages, or sent them back."""
-        value = {str(queue): entries_of(tuple(messages))}
+        value = {str(queue): entries_of(tuple(messages), self.plan.load.message_bytes)}
         extras = {"group": self.plan.load.group, "reconsume": messages[0].reconsume_times}
         self.handles.invoke("handle", value, **extras)
         self.handles.complete(

@@ -9,7 +9,7 @@ from lab.topology import Queue
 from lab.workloads.actor import Actor
 from lab.workloads.classify import Completion, broken, refused
 from lab.workloads.sending import message_queue
-from lab.workloads.values import value_in
+from lab.workloads.values import value_in, whole_body
 from nodes.client.messages import Message
 from nodes.client.pull_consumer import BrokerChoice
 from nodes.client.results import CommandFailed, PullResult, PullStatus
@@ -20,9 +20,20 @@ Entries = list[list[object]]  # [[offset, value], ...] of one queue
 BATCH = 32  # messages asked for in one pull (RocketMQ pullBatchSize)
 
 
-def entries_of(messages: tuple[Message, ...]) -> Entries:
-    """Offsets with values; a body that no lab wrote shows its first bytes, so that the judgement can name it."""
-    return [[m.queue_offset, value_in(m.body) or f"foreign:{m.body[:24].decode('latin-1')}"] for m in messages]
+def entries_of(messages: tuple[Message, ...], size: int) -> Entries:
+    """Offsets with values; ``size`` is that of the plan's bodies.
+
+    A body that no lab wrote shows its first bytes, and one that is not as it was sent says so behind its value: nobody
+    sent that, so the judgement names it, and misses what was sent.
+    """
+    return [[m.queue_offset, _shown(m.body, size)] for m in messages]
+
+
+def _shown(body: bytes, size: int) -> str:
+    value = value_in(body)
+    if value is None:
+        return f"foreign:{body[:24].decode('latin-1')}"
+    return value if whole_body(body, size) else f"{value} damaged"
 
 
 async def attempt(actor: Actor, call: Callable[[], Awaitable[Result]]) -> Result | Completion:
@@ -86,7 +97,7 @@ async def poll_one(
 
     def words(result: PullResult) -> tuple[object, dict[str, object]]:
         moved = result.status is PullStatus.OFFSET_ILLEGAL and result.next_offset != position
-        found = entries_of(result.messages)
+        found = entries_of(result.messages, actor.scene.plan.load.message_bytes)
         role = "master" if result.broker_id == 0 else "slave"
         extras: dict[str, object] = {"node": result.address, "role": role, "epoch": result.epoch}
         extras["positions"] = {name: result.next_offset}

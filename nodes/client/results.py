@@ -76,11 +76,13 @@ class SendFailed(Exception):
     """A send that did not end in a stored message as far as the client knows.
 
     `certain` is True only if every attempt provably did not happen and never will; otherwise the message may exist.
+    `told` is the status that a foreign client library reported although no reply bears it out.
     """
 
-    def __init__(self, attempts: Sequence[Attempt], message_id: str = "") -> None:
+    def __init__(self, attempts: Sequence[Attempt], message_id: str = "", told: str | None = None) -> None:
         self.attempts = tuple(attempts)
         self.message_id = message_id
+        self.told = told
         self.certain = all(attempt.outcome is Outcome.FAIL for attempt in self.attempts)
         last = self.attempts[-1] if self.attempts else None
         self.code = last.code if last is not None else 0

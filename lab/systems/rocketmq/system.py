@@ -287,12 +287,21 @@ class RocketMQSystem(PythonSystem):
         return None if ends is None else await self._read(self._store(node).read_log, offset, ends[1])
 
     async def read_index(self, node: str, topic: str, queue_id: int, offset: int) -> tuple[bytes, int, int] | None:
-        """From the files, once the dispatcher that writes them has come to the end of the log, or after a while."""
-        for _ in range(round(DISPATCH_S / DISPATCH_POLL_S)):
+        """From the files, once the dispatcher that writes them has come to the end of the log, or after a while.
+
+        None if the broker never told how far that is: what is not indexed may only not be so yet.
+        """
+        clock = asyncio.get_running_loop().time
+        behind: int | None = None
+        deadline = clock() + DISPATCH_S
+        while True:
             runtime = await self._runtime(node)
-            if runtime is None or int(runtime.get("dispatchBehindBytes", "0")) <= 0:
+            behind = behind if runtime is None else int(runtime.get("dispatchBehindBytes", "0"))
+            if (behind is not None and behind <= 0) or clock() >= deadline:
                 break
             await asyncio.sleep(DISPATCH_POLL_S)
+        if behind is None:
+            return None
         return await self._read(self._store(node).read_index, topic, queue_id, offset, INDEX_PIECE)
 
     async def close(self) -> None:

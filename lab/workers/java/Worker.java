@@ -73,6 +73,7 @@ public final class Worker {
     private static final int HEAD_BYTES = 48;
     private static final int NEVER_MS = 24 * 3600 * 1000;
     private static final int JOIN_ATTEMPTS = 20;
+    private static final byte PADDING = '.';
     private static final PrintStream OUT = utf8(new FileOutputStream(FileDescriptor.out));
 
     private final Settings settings;
@@ -190,7 +191,7 @@ public final class Worker {
     private static Message message(String topic, String[] words, int at) {
         byte[] head = (words[at] + " ").getBytes(StandardCharsets.US_ASCII);
         byte[] body = Arrays.copyOf(head, Math.max(head.length, Integer.parseInt(words[at + 1])));
-        Arrays.fill(body, head.length, body.length, (byte) '.');
+        Arrays.fill(body, head.length, body.length, PADDING);
         Message made = new Message(topic, body);
         made.setWaitStoreMsgOK(words[at + 2].equals("wait"));
         return made;
@@ -275,7 +276,10 @@ public final class Worker {
         StringBuilder found = new StringBuilder("[");
         for (MessageExt message : messages) {
             found.append(found.length() == 1 ? "" : ",");
-            found.append("[" + message.getQueueOffset() + "," + quoted(head(message)) + "]");
+            String head = head(message);
+            byte[] body = message.getBody();
+            found.append("[" + message.getQueueOffset() + "," + quoted(head) + "," + (body.length - head.length()) + ","
+                + isPadding(body, head.length()) + "]");
         }
         return found.append("]").toString();
     }
@@ -283,6 +287,16 @@ public final class Worker {
     private static String head(MessageExt message) {
         byte[] body = message.getBody();
         return new String(body, 0, Math.min(body.length, HEAD_BYTES), StandardCharsets.ISO_8859_1);
+    }
+
+    /** Whether a body holds nothing but padding from here on, as all bodies of the lab do behind their value. */
+    private static boolean isPadding(byte[] body, int from) {
+        for (int at = from; at < body.length; at++) {
+            if (body[at] != PADDING) {
+                return false;
+            }
+        }
+        return true;
     }
 
     private static String pullTold(

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from lab.workloads.values import PADDING
 from nodes.client.messages import Message
 from nodes.client.outcomes import SEND_STATUS, LocalCode, code_name, write_outcome
 from nodes.client.queues import MessageQueue
@@ -42,6 +43,8 @@ PULLS: Final = (RequestCode.PULL_MESSAGE, RequestCode.LITE_PULL_MESSAGE)
 COMMITTED: Final = (RequestCode.QUERY_CONSUMER_OFFSET,)
 COMMITS: Final = (RequestCode.UPDATE_CONSUMER_OFFSET,)
 BOUNDS: Final = (RequestCode.GET_MIN_OFFSET, RequestCode.GET_MAX_OFFSET)
+GARBAGE: Final = b"\0"
+"""Stands for the bytes of a body that the program did not send along, where they are not all padding."""
 MASTER_ID: Final = 0
 SLAVE_ID: Final = 1
 """Of any slave: the client tells no more than that it was not the master it knew."""
@@ -70,7 +73,7 @@ def sent(answer: Answer, queue: MessageQueue | None, now_s: float) -> SendResult
     if answered is None or SEND_STATUS.get(answered["code"]) != status:
         reason = f"the client says {status}, and its last request was answered with {answered and answered['code']}"
         attempt = Attempt("", name, number, Outcome.INFO, LocalCode.GARBLED_REPLY, reason, now_s, now_s)
-        raise SendFailed([*attempts, attempt])
+        raise SendFailed([*attempts, attempt], told=str(status))
     return SendResult(
         SendStatus(status),
         str(told["id"]),
@@ -110,18 +113,21 @@ def pulled(answer: Answer, queue: MessageQueue, *, master_only: bool) -> PullRes
     )
 
 
-def messages_of(queue: MessageQueue, told: Sequence[tuple[int, str]], *, reconsumed: int = 0) -> tuple[Message, ...]:
-    """Messages of a queue, of which the program tells offsets and the first bytes of bodies."""
+def messages_of(
+    queue: MessageQueue, told: Sequence[tuple[int, str, int, bool]], *, reconsumed: int = 0
+) -> tuple[Message, ...]:
+    """Messages of a queue, of which the program tells offsets, the first bytes of bodies, how many bytes follow, and
+    whether these are all padding."""
     return tuple(
         Message(
             topic=queue.topic,
-            body=head.encode("latin-1"),
+            body=head.encode("latin-1") + (PADDING if padded else GARBAGE) * more,
             queue_id=queue.queue_id,
             queue_offset=offset,
             broker_name=queue.broker_name,
             reconsume_times=reconsumed,
         )
-        for offset, head in told
+        for offset, head, more, padded in told
     )
 
 

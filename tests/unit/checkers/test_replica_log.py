@@ -6,6 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from checkers.facts import gather
 from checkers.history import LineWriter
 from checkers.replica_log import check_replica_log
@@ -90,6 +92,21 @@ def test_equal_logs_agree(tmp_path: Path) -> None:
     record = check(tmp_path, "0:t1:A 1:t1:B", "0:t1:A 1:t1:B", commit=2)
     assert record.valid is Validity.VALID
     assert record.details["agreement"][GROUP][0]["agreed records"] == 2
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_an_older_dump_does_not_stand_for_one_that_failed(tmp_path: Path, read: bool) -> None:
+    """After a restart of everything a replica gave no log, and the one from before it is all there is of it."""
+    story = Story(not_applicable={})
+    for node in (*NODES, NODES[0]):
+        dump(story, tmp_path, node, "0:t1:A 1:t1:B", commit=2)
+    for rule in ("D2", "D4", "D10"):
+        story.step(rule)
+    story.step("D7", ok=True, scope=GROUP)
+    story.step("D7", ok=read, scope=GROUP, detail=f"{NODES[1]} does not answer")
+    record = check_replica_log(gather(story.finish().history(), tmp_path))
+    assert record.valid is (Validity.VALID if read else Validity.UNKNOWN)
+    assert any("does not answer" in reason for reason in record.reasons) is not read
 
 
 def test_27_a_tail_beyond_the_commit_may_differ_until_the_cluster_has_settled(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from lab.cluster.guardian import Guardian
 from lab.cluster.keeper import Keeper
 from lab.cluster.nft import rules
 from lab.cluster.sampling import Sampler
+from lab.cluster.supervisor import explained
 
 SLEEPER = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(3600)"]
 WAIT_S = 30.0
@@ -170,3 +171,26 @@ def test_who_may_not_starts_again_inside_a_user_namespace(monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "execvp", lambda _, argv: asked.append(argv))
     userns.ensure(["lab", "run"])
     assert asked == [["unshare", "--user", "--map-root-user", "--net", "--mount", "--", "lab", "run"]]
+
+
+@pytest.mark.parametrize(
+    ("by", "status", "expected"),
+    [
+        (signal.SIGKILL, -signal.SIGKILL, True),
+        (signal.SIGKILL, -signal.SIGABRT, False),
+        (signal.SIGKILL, 1, False),
+        (signal.SIGKILL, 0, False),
+        (signal.SIGTERM, 0, True),
+        (signal.SIGTERM, 143, True),
+        (signal.SIGTERM, -signal.SIGTERM, True),
+        (signal.SIGTERM, -signal.SIGKILL, True),
+        (signal.SIGTERM, -signal.SIGSEGV, False),
+        (None, -signal.SIGKILL, False),
+        (None, 0, False),
+    ],
+)
+def test_a_fault_explains_the_end_that_it_brings_and_no_other(
+    by: signal.Signals | None, status: int, expected: bool
+) -> None:
+    """A node that crashed just before it was to be killed crashed all the same."""
+    assert explained(by, status) is expected

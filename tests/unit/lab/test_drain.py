@@ -318,6 +318,19 @@ def test_consumers_that_lag_and_queues_that_were_trimmed_are_said() -> None:
     assert steps.kept("D10") == {"*": False}
 
 
+def test_what_nobody_told_of_may_have_been_trimmed() -> None:
+    """Silence is no word that nothing was."""
+    cluster = FakeCluster()
+
+    def answers() -> Mapping[str, NodeStatus]:
+        return {} if "dump broker-a-1 1" in cluster.calls else {s.node: s for s in (MASTER, SLAVE)}
+
+    cluster.statuses_now = answers
+    _, steps = drained(cluster, FakeClients())
+    assert steps.kept("D4") == {"broker-a": True}
+    assert steps.kept("D10") == {"*": False}
+
+
 def test_what_consumers_sent_back_and_nobody_saw_again_is_said() -> None:
     """It is neither consumed nor in a topic that anybody could look into, so D9 is not kept."""
     cluster = FakeCluster()

@@ -158,6 +158,15 @@ def test_a_damaged_log_is_dumped_up_to_the_damage(tmp_path: Path) -> None:
     assert len(lines) == 1
 
 
+def test_a_record_that_never_comes_whole_ends_the_dump(tmp_path: Path) -> None:
+    """The log ends in the middle of it, whatever the replica says; asking again would go on for ever."""
+    data, places = log_of(*(("lab", 0, n, b"0123abcd/1/%d ." % n) for n in range(3)))
+    dump, lines = taken(Replica(data[:-1], {("lab", 0): b""}), len(data), tmp_path)
+    assert not dump.complete
+    assert dump.reason == f"the record at offset {places[2][0]} could not be read whole"
+    assert len(lines) == 2
+
+
 def test_the_lab_goes_on_while_a_dump_is_cut_into_lines(tmp_path: Path) -> None:
     """Tens of thousands of records take seconds on a busy machine, and nobody else may go unasked meanwhile."""
     data, _ = log_of(("lab", 0, 0, b"0123abcd/1/0 ."))

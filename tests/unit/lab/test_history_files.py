@@ -13,7 +13,9 @@ from lab.event import Event, event
 from lab.journal import Journal
 from lab.merge import merge, read_journal, write_history
 from lab.rundir import RunDir
+from lab.workloads.reading import entries_of
 from lab.workloads.values import VALUE_MAX, body_of, value_in, value_of
+from nodes.client.messages import Message
 
 
 def test_times_of_one_journal_strictly_grow(tmp_path: Path) -> None:
@@ -118,6 +120,23 @@ def test_bodies_carry_their_value() -> None:
     assert len(value_of("abcdef01", 99, 10**9)) <= VALUE_MAX
     for foreign in (b"", b"hello world", b"a/b/c", b"a/b/c/d e", "ä/b/c ".encode(), b"x" * 100 + b"/1/2 "):
         assert value_in(foreign) is None
+
+
+def test_a_body_that_is_not_as_it_was_sent_shows_another_value() -> None:
+    """Cut short, grown, or with other bytes behind the value: nobody sent that, and what was sent is missing."""
+    value = value_of("abcdef01", 12, 345)
+    body = body_of(value, 300)
+    for found, shown in (
+        (body, value),
+        (body[:200], f"{value} damaged"),
+        (body + b".", f"{value} damaged"),
+        (body[:299] + b"\0", f"{value} damaged"),
+        (body[:150] + bytes(150), f"{value} damaged"),
+        (b"hello world", "foreign:hello world"),
+    ):
+        assert entries_of((Message("lab", found, queue_offset=7),), 300) == [[7, shown]]
+    longer = body_of(value, 0)  # a value that needs more room than the plan's bodies have
+    assert entries_of((Message("lab", longer, queue_offset=7),), 4) == [[7, value]]
 
 
 def test_a_run_folder_is_absolute_wherever_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from lab.workers.java import answers
 from lab.workloads.classify import Guarantee, not_sent, sent
+from lab.workloads.reading import entries_of
 from nodes.client.outcomes import code_name
 from nodes.client.queues import MessageQueue
 from nodes.client.results import CommandFailed, Outcome, PullFailed, PullStatus, SendFailed, SendResult
@@ -59,8 +60,10 @@ def test_other_statuses_are_stored_and_weak(status: str, code: int) -> None:
 
 @pytest.mark.parametrize("calls", [(), (call(SEND, None),), (call(SEND, 12),), (call(PULL, 0),)])
 def test_a_send_ok_that_no_reply_bears_out_is_unknown(calls: tuple[dict[str, Any], ...]) -> None:
-    """What the client says and what came over the wire must be the same thing."""
-    assert not_sent(failure(stored(), *calls)).kind == "info"
+    """What the client says and what came over the wire must be the same thing; what it said is kept, and C0 asks."""
+    done = not_sent(failure(stored(), *calls))
+    assert (done.kind, done.extras["status"]) == ("info", "SEND_OK")
+    assert "status" not in not_sent(failure(thrown("MQClientException"), call(SEND, None))).extras
 
 
 @pytest.mark.parametrize(
@@ -129,10 +132,12 @@ def test_of_several_attempts_one_unknown_is_enough() -> None:
 
 def test_a_pull_shows_offsets_heads_and_who_answered() -> None:
     """A slave is whoever is not the master that the client knew."""
-    told = {"status": "FOUND", "next": 9, "min": 0, "max": 9, "master": MASTER, "messages": [[8, "run/1/0 ..."]]}
+    told = {"status": "FOUND", "next": 9, "min": 0, "max": 9, "master": MASTER}
+    told |= {"messages": [[8, "run/1/0 ..", 2, True], [9, "run/1/1 ..", 2, False]]}
     found = answers.pulled({"ok": told, "calls": [call(PULL, 0, "4")]}, QUEUE, master_only=True)
     assert (found.status, found.next_offset, found.epoch, found.broker_id) == (PullStatus.FOUND, 9, 4, 0)
-    assert [(m.queue_offset, m.body) for m in found.messages] == [(8, b"run/1/0 ...")]
+    assert [(m.queue_offset, m.body) for m in found.messages] == [(8, b"run/1/0 ...."), (9, b"run/1/1 ..\0\0")]
+    assert entries_of(found.messages, 12) == [[8, "run/1/0"], [9, "run/1/1 damaged"]]
     by_slave = {"ok": told, "calls": [call(PULL, 0, address="10.0.0.5:10911")]}
     assert answers.pulled(by_slave, QUEUE, master_only=False).broker_id != 0
     with pytest.raises(PullFailed, match="another broker than the master"):

@@ -14,6 +14,7 @@ import pytest
 from lab.event import Event
 from lab.journal import Journal
 from lab.merge import read_journal
+from lab.plan import Load
 from lab.planfile import build_plan
 from lab.topology import Queue
 from lab.workers.java.client import JavaRefused
@@ -41,8 +42,14 @@ def call(address: str, request: int, code: int | None, epoch: str | None = None)
     return {"address": address, "request": request, "code": code, "ms": 1, "epoch": epoch}
 
 
+def shown(offset: int, head: str) -> list[object]:
+    """A message of the plan's size: offset, its first bytes, how many follow, and that these are padding."""
+    return [offset, head, Load().message_bytes - len(head), True]
+
+
 def pull(status: str, address: str, *messages: tuple[int, str], next_offset: int = 1) -> dict[str, object]:
-    ok = {"status": status, "next": next_offset, "min": 0, "max": 9, "master": MASTER, "messages": messages}
+    ok: dict[str, object] = {"status": status, "next": next_offset, "min": 0, "max": 9, "master": MASTER}
+    ok["messages"] = [shown(*one) for one in messages]
     return told("pulled", queue=WORDS, ok=ok, calls=[call(address, PULL, 0 if messages else 21, "2")])
 
 
@@ -105,8 +112,8 @@ def test_what_the_program_tells_is_journalled(tmp_path: Path) -> None:
         told("assigned", queues=[WORDS, RETRY]),
         told("begins", queue=WORDS),
         pull("FOUND", SLAVE, (0, "0123abcd/0/0 ..."), (1, "0123abcd/0/1 ..."), next_offset=2),
-        told("handled", queue=WORDS, messages=[[0, "0123abcd/0/0 .."]], reconsume=0, taken=False),
-        told("handled", queue=RETRY, messages=[[0, "0123abcd/0/0 .."]], reconsume=1, taken=True),
+        told("handled", queue=WORDS, messages=[shown(0, "0123abcd/0/0 ..")], reconsume=0, taken=False),
+        told("handled", queue=RETRY, messages=[shown(0, "0123abcd/0/0 ..")], reconsume=1, taken=True),
         commit(2, {"ok": {}}, call(MASTER, COMMIT, 0)),
     ]
     events, heard = play(tmp_path, lines, until_reached)

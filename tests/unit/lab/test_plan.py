@@ -103,6 +103,8 @@ def test_other_durations_are_refused(text: object) -> None:
         ({"cluster": {"replicas": 1}, "nemesis": {"faults": ["promote"]}}, "needs slaves"),
         ({"cluster": {"replicas": 1}, "nemesis": {"faults": ["partition:replication"]}}, "needs slaves"),
         ({"cluster": {"replicas": 1}, "nemesis": {"faults": ["partition:halves"]}}, "at least two brokers"),
+        ({"time_limit": "10s", "nemesis": {"faults": ["kill:one"] * 4}}, "4 faults are to be drawn"),
+        ({"time_limit": "10s", "nemesis": {"faults": ["kill:one"], "count": 4}}, "has room for 3"),
         ({"cluster": {"replicas": 1}, "master": {"brokerRole": "SYNC_MASTER"}}, "would need 2 copies"),
         ({"master": {"brokerRole": "SYNC_MASTER", "inSyncReplicas": 3}}, "would need 3 copies"),
         ({"master": {"brokerRole": "SLAVE"}}, "brokerRole = 'SLAVE' of masters"),
@@ -128,6 +130,13 @@ def test_other_durations_are_refused(text: object) -> None:
 def test_what_cannot_be_meant_is_refused(tables: dict[str, object], words: str) -> None:
     """Before anything starts, with the nearest right name where a name is wrong."""
     assert words in refusal(**tables)
+
+
+def test_as_many_faults_as_there_is_room_for_may_be_drawn() -> None:
+    """And all of them are expected of the history."""
+    built = build_plan({"time_limit": "10s", "nemesis": {"faults": ["kill:one", "pause:one", "kill:slave"]}}, "plan")
+    validate(built, topology_of(built))
+    assert expected_faults(built, 1) == {"kill": 2, "pause": 1}
 
 
 def test_unreadable_plans_are_refused(tmp_path: Path) -> None:

@@ -135,6 +135,8 @@ def test_a_broker_that_runs_with_something_else_makes_the_run_unknown(tmp_path: 
     ("tables", "word", "copies", "flush"),
     [
         ({"broker": {"transientStorePoolEnable": True}}, "transientStorePoolEnable", 2, "SYNC_FLUSH"),
+        ({"broker": {"transientStorePoolEnable": "TRUE"}}, "transientStorePoolEnable", 2, "SYNC_FLUSH"),
+        ({"broker": {"enableAutoInSyncReplicas": "True"}}, "enableAutoInSyncReplicas", 1, "SYNC_FLUSH"),
         ({"broker": {"slaveReadEnable": True}}, "slaveReadEnable", 2, "SYNC_FLUSH"),
         ({"broker": {"enableAutoInSyncReplicas": True}}, "enableAutoInSyncReplicas", 1, "SYNC_FLUSH"),
         ({"load": {"wait_store_msg_ok": False}}, "WAIT=false", 1, "ASYNC_FLUSH"),

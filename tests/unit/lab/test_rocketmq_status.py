@@ -87,3 +87,29 @@ def test_a_broker_is_asked_for_its_role_once_a_start(tmp_path: Path, monkeypatch
     assert [told(), told()] == [("OTHER", 1, 2)] * 2
     slave.boot = ""
     assert [told()[2], told()[2]] == [3, 4], "one that does not tell when it started is asked every time"
+
+
+@pytest.mark.parametrize(
+    ("told", "asked", "reads"),
+    [((None, "0"), 2, True), (("7", None, "0"), 3, True), (("0",), 1, True), ((None,), 1, False), (("7",), 1, True)],
+)
+def test_an_index_is_read_once_the_broker_told_how_far_it_is(
+    told: tuple[str | None, ...], asked: int, reads: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that never told may still be writing it, and what lacks in it would be called lost; one that stays
+    behind has lost it."""
+    monkeypatch.setattr(system, "release_of", lambda plan: Release("5.3.3", tmp_path))
+    monkeypatch.setattr(system, "DISPATCH_POLL_S", 0.0)
+    monkeypatch.setattr(system, "DISPATCH_S", 0.0 if len(told) == 1 else 600.0)
+    slave = Slave(build_plan({"cluster": {"system": "rocketmq", "version": "5.3.3"}}, "plan"), tmp_path)
+    answers = list(told)
+
+    async def runtime(node: str) -> dict[str, str] | None:
+        slave.asked.append(RequestCode.GET_BROKER_RUNTIME_INFO)
+        behind = answers.pop(0)
+        return None if behind is None else {"dispatchBehindBytes": behind}
+
+    monkeypatch.setattr(slave, "_runtime", runtime)
+    found = asyncio.run(slave.read_index("broker-a-1", "lab", 0, 0))
+    assert found == ((b"", 0, 0) if reads else None)
+    assert len(slave.asked) == asked

@@ -8,7 +8,7 @@ import pytest
 from nemesis.catalogue import SHAPES, parse
 from nemesis.fault import Action, Incident, Record, UnsupportedError, Verified
 from nemesis.flaws import ELECTED_INJECTIONS, HEALINGS, INJECTIONS, LeverFlaw, numb
-from nemesis.world import NodeState, Patience, Role
+from nemesis.world import Matrix, NodeState, Pair, Patience, Role
 from tests.unit.nemesis.fake_world import HOSTS, FakeWorld
 
 SPECS = (
@@ -105,6 +105,37 @@ def test_a_cut_that_only_new_connections_feel_is_not_proven() -> None:
     assert isinstance(mismatches, list)
     assert mismatches
     assert all("established flow: passes" in text for text in mismatches)
+
+
+@pytest.mark.parametrize("how", ["lasts", "lapses", "cannot be seen"])
+def test_a_cut_that_did_not_last_is_not_proven(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody emptied the filter meanwhile: what the run survived was no partition. It is healed all the same."""
+
+    async def story(fake: FakeWorld) -> Record:
+        one = incident(fake, "partition:isolate-master")
+        assert (await one.inject()).verified is Verified.TRUE
+        if how == "lapses":
+            fake.network.cuts.clear()
+        measure = fake.network.matrix
+        looks = 0
+
+        async def blind(expected_cut: frozenset[Pair]) -> Matrix:
+            nonlocal looks
+            looks += 1
+            if looks == 1:
+                raise OSError("no more descriptors")
+            return await measure(expected_cut)
+
+        if how == "cannot be seen":
+            monkeypatch.setattr(fake.network, "matrix", blind)
+        return await one.heal()
+
+    fake = FakeWorld()
+    healed = asyncio.run(story(fake))
+    assert healed.verified is (Verified.TRUE if how == "lasts" else Verified.FALSE)
+    assert bool(healed.evidence.get("lapsed")) is (how == "lapses")
+    assert fake.network.lost() == frozenset()
+    assert fake.world.ledger.intended() == frozenset()
 
 
 @pytest.mark.flaws
