@@ -1,6 +1,7 @@
 """From a run's folder to its verdict, and the last lines that tell it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from lab.rundir import RunDir
 from tests.unit.checkers.story import Story
 
 
-def run(folder: Path, **meta: object) -> RunDir:
+def run(folder: Path, **meta: Any) -> RunDir:
     """A small valid run."""
     found = RunDir.create(folder, "small")
     with HistoryWriter(found.history) as out:
