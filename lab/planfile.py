@@ -13,14 +13,14 @@ from lab.errors import PlanError
 from lab.plan import CONTROLLER, CONTROLLERS, DLEDGER, DLEDGER_REPLICAS, Plan
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` or the list of what is known, for the end of a refusal."""
+def nearest(word: str, known: Iterable[str], summary: str = "") -> str:
+    """``; did you mean 'x'?`` or what is known, for the end of a refusal; ``summary`` in place of too long a list."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     if not close:
         lowered = {name.lower(): name for name in names}
         close = [lowered[match] for match in difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.5)]
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {summary or ', '.join(names)}"
 
 
 def read_plan(path: Path) -> dict[str, Any]:

@@ -68,7 +68,9 @@ class Comparison:
         names = [cell.name for cell in self.cells]
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in names):
-                raise PlanError(f"--only {pattern!r} matches no cell{nearest(pattern, names)}")
+                parts = (self.systems, self.modes, self.faults, self.clients)
+                known = "/".join("{" + ",".join(part) + "}" for part in parts)
+                raise PlanError(f"--only {pattern!r} matches no cell{nearest(pattern, names, known)}")
         return tuple(
             cell for cell in self.cells if not patterns or any(fnmatchcase(cell.name, one) for one in patterns)
         )
