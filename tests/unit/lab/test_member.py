@@ -9,10 +9,12 @@ from typing import Any
 from lab.event import Event
 from lab.journal import Journal
 from lab.merge import read_journal
+from lab.plan import Load
 from lab.planfile import build_plan
 from lab.topology import Queue
 from lab.workloads.actor import Actor, Scene
 from lab.workloads.member import Member
+from lab.workloads.values import body_of
 from nodes.client.consumer_config import ConsumeResult
 from nodes.client.messages import Message
 from nodes.client.queues import MessageQueue
@@ -42,7 +44,8 @@ def journalled(folder: Path, story: Callable[[Member], None], **tables: Any) -> 
 
 def message(offset: int, times: int = 0) -> Message:
     """One of the lab's messages in queue A."""
-    return Message("lab", f"0123abcd/0/{offset} ...".encode(), queue_offset=offset, reconsume_times=times)
+    body = body_of(f"0123abcd/0/{offset}", Load().message_bytes)
+    return Message("lab", body, queue_offset=offset, reconsume_times=times)
 
 
 def answer(status: PullStatus, *offsets: int, next_offset: int = 0) -> PullResult:
