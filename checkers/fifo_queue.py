@@ -4,7 +4,8 @@ A black box: only what was put in, what came out and when counts, no offset. A s
 emptied it: by `dequeue`, which takes a message out; by handlers of an orderly group; or by polls of a group (or of one
 process) that was assigned the queue and read on from its beginning. Reading again is a redelivery: the first delivery
 takes the message out, at some instant after the first of its deliveries began and before the first of them was over.
-Streams that may rightly leave messages out (filters, positions set beyond what was read) are not judged.
+Streams that may rightly leave messages out (filters, positions set beyond what was read) are not judged, nor are those
+of a group that may have had two masters because a fault of the lab did not happen.
 
 Four things are wrong and nothing else is (Henzinger, Sezgin & Vafeiadis, CONCUR 2013; with unknown outcomes, checker
 C4): *fresh*, taken before it was put in or never put in; *repeat*, taken twice; *order*, put in first and taken last,
@@ -21,6 +22,7 @@ from typing import Any, Final
 import numpy as np
 
 from checkers.columns import FAIL, HANDLE, MODE_ASSIGN, MODE_NONE, NEVER, OK, POLL, Int, Mask
+from checkers.drain import split_queue
 from checkers.explain import seconds, value_name
 from checkers.facts import Facts
 from checkers.linearizability.contracts import first_deliveries
@@ -37,6 +39,9 @@ BUDGET: Final = Budget(wall_ms=20_000, memory_mb=500)
 STREAMS_LISTED: Final = 64
 NOWHERE: Final = -2
 """The number of a queue that no send and no read names; -1 is the one queue of histories that name none."""
+
+_ENDS: Final = frozenset({"destroy", "kill"})
+"""Faults after which a master is gone."""
 
 CLASSES: Final = {
     "duplicate": "repeat",
@@ -129,10 +134,13 @@ def streams(facts: Facts) -> tuple[list[Stream], list[str]]:
     """Return the streams that can be judged, and of the others which they are and why they cannot."""
     found = list(_dequeued(facts))
     passed_over: list[str] = []
+    doubled = _doubled(facts)
     for queue, consumer, reads in _readers(facts):
         name = f"{facts.queue_name(queue)} as {consumer} read it"
         table = facts.history.reads
-        if bool(((table.kind[reads] == POLL) & (table.mode[reads] != MODE_ASSIGN)).any()):
+        if (why := doubled.get(split_queue(facts.queue_name(queue))[1])) is not None:
+            passed_over.append(f"{name}: {why}")
+        elif bool(((table.kind[reads] == POLL) & (table.mode[reads] != MODE_ASSIGN)).any()):
             passed_over.append(f"{name}: without an assignment of its own, so others may have read between")
         elif bool((table.loose[reads] == 1).any()):
             passed_over.append(f"{name}: by a filter or while queues moved, so messages may be left out")
@@ -141,6 +149,22 @@ def streams(facts: Facts) -> tuple[list[Stream], list[str]]:
         elif (stream := _read(facts, queue, consumer, reads)) is not None:
             found.append(stream)
     return found, passed_over
+
+
+def _doubled(facts: Facts) -> dict[str, str]:
+    """Return the groups that may have been given a second master by the lab itself, each with the reason.
+
+    Promoting by hand takes that the old master is gone. Where that is recorded and not proven, it may serve on beside
+    the new one: two queues of one name, which no cluster is to blame for.
+    """
+    found: dict[str, str] = {}
+    for group, meta in facts.history.meta.groups.items():
+        promoted = [one.a1 for one in facts.windows if one.family == "promote" and one.touches(meta.nodes)]
+        for gone in facts.windows:
+            before = any(gone.a1 < at for at in promoted)
+            if before and gone.family in _ENDS and not gone.injected.holds and gone.touches(meta.nodes):
+                found[group] = f"{gone.title} is not proven, so the old master may serve beside the promoted one"
+    return found
 
 
 def _readers(facts: Facts) -> Iterator[tuple[int, str, Int]]:

@@ -19,7 +19,7 @@ from checkers.verdict import Record, Severity, Validity
 from tests.unit.checkers.linearizability.histories import KINDS, changed, history, shape
 from tests.unit.checkers.linearizability.oracle import brute_force
 from tests.unit.checkers.linearizability.test_brute_force import shown
-from tests.unit.checkers.story import MS, QUEUE, Story
+from tests.unit.checkers.story import MS, NODES, QUEUE, Story
 
 
 def c4(story: Story) -> Record:
@@ -144,6 +144,21 @@ def test_who_may_leave_messages_out_is_not_judged(story: Story, words: str) -> N
     found = verdict.record("C4")
     assert found is not None
     assert found.valid is Validity.UNKNOWN
+
+
+@pytest.mark.parametrize(("verified", "judged"), [(True, True), (False, False)])
+def test_two_masters_that_a_fault_which_did_not_happen_has_left_are_no_ones_disorder(
+    verified: bool, judged: bool
+) -> None:
+    """The old master counts as destroyed, another is promoted; if it was not, readers may still read from it."""
+    story = Story(mode="assign").tell("0>s(a) 0<s(a)@0")
+    story.reader = "g"
+    story.fault("lost", "destroy", targets=[NODES[0]], verified=verified).promote()
+    story.tell("0>s(b) 0<s(b)@1 0>s(c) 0<s(c)@2 1>poll 1<poll=[0:a,1:c] 1>seek@0 1<poll=[0:a,1:b]")
+    record = c4(story)
+    assert record.valid is (Validity.INVALID if judged else Validity.UNKNOWN)
+    assert types(record) == ({"order"} if judged else set())
+    assert judged or "destroy one is not proven" in record.reasons[0]
 
 
 def test_a_filter_may_leave_messages_out() -> None:
