@@ -10,20 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from lab.event import Event
-from lab.journal import Journal
 from lab.merge import read_journal
-from lab.planfile import build_plan
 from lab.topology import Queue
 from lab.workers.java.actor import JavaActor
 from lab.workers.java.client import JavaClients
 from lab.workers.java.line import JavaLine
-from lab.workloads.actor import Scene
 from lab.workloads.reading import poll_one
 from lab.workloads.sending import send_one
 from tests.unit.lab.java_stand_in import __file__ as stand_in
+from tests.unit.lab.scenes import THREADS, scene_in
 
 QUEUE = Queue("lab", "broker-a", 0)
-THREADS = 8
 REPLY = {"address": "10.0.0.4:10911", "request": 310, "code": 0, "ms": 1, "epoch": "2"}
 SENT = {"status": "SEND_OK", "id": "1", "offsetId": "0A", "broker": "broker-a", "queue": 3, "offset": 7}
 STORED = {"ok": SENT, "calls": [REPLY]}
@@ -42,16 +39,7 @@ def play(
     **load: object,
 ) -> tuple[list[Event], list[str]]:
     """What one actor journalled, and what the program heard."""
-    plan = build_plan({"load": {"client": "java", "operation_timeout": "300ms", **load}}, "plan")
-    scene = Scene(
-        plan=plan,
-        run="0123abcd",
-        seed=1,
-        threads=THREADS,
-        name_servers=("127.0.0.1:1",),
-        address="127.0.0.1",
-        journal=Journal(folder / "journal.jsonl", 0),
-    )
+    scene = scene_in(folder, {"client": "java", "operation_timeout": "300ms", **load})
 
     async def whole() -> None:
         told = (one if isinstance(one, str) else json.dumps(one) for one in answers.values())

@@ -12,23 +12,21 @@ from typing import Any
 import pytest
 
 from lab.event import Event
-from lab.journal import Journal
 from lab.merge import read_journal
 from lab.plan import Load
-from lab.planfile import build_plan
 from lab.topology import Queue
 from lab.workers.java.client import JavaRefused
 from lab.workers.java.line import JavaLine
 from lab.workers.java.pushing import JavaPusher
-from lab.workloads.actor import Actor, Scene
+from lab.workloads.actor import Actor
 from lab.workloads.member import Member
 from lab.workloads.pace import Pace
 from tests.unit.lab.java_stand_in import __file__ as stand_in
+from tests.unit.lab.scenes import scene_in
 
 QUEUE = Queue("lab", "broker-a", 0)
 WORDS = ["lab", "broker-a", 0]
 RETRY = ["%RETRY%readers", "broker-a", 0]
-THREADS = 8
 MASTER, SLAVE = "10.0.0.4:10911", "10.0.0.5:10911"
 PULL, COMMIT = 11, 15
 
@@ -65,16 +63,7 @@ def play(
     **tables: Any,
 ) -> tuple[list[Event], list[str]]:
     """What the member journalled and what the program heard, while ``story`` ran beside it."""
-    load = {"client": "java", "consume": "push", "reconsume_share": 0.25}
-    scene = Scene(
-        plan=build_plan({"load": load, **tables}, "plan"),
-        run="0123abcd",
-        seed=1,
-        threads=THREADS,
-        name_servers=("127.0.0.1:1",),
-        address="127.0.0.1",
-        journal=Journal(folder / "journal.jsonl", 0),
-    )
+    scene = scene_in(folder, {"client": "java", "consume": "push", "reconsume_share": 0.25}, **tables)
 
     async def whole() -> None:
         pace = Pace(0)

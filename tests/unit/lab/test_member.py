@@ -7,36 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from lab.event import Event
-from lab.journal import Journal
 from lab.merge import read_journal
 from lab.plan import Load
-from lab.planfile import build_plan
 from lab.topology import Queue
-from lab.workloads.actor import Actor, Scene
+from lab.workloads.actor import Actor
 from lab.workloads.member import Member
 from lab.workloads.values import body_of
 from nodes.client.consumer_config import ConsumeResult
 from nodes.client.messages import Message
 from nodes.client.queues import MessageQueue
 from nodes.client.results import Outcome, PullResult, PullStatus
+from tests.unit.lab.scenes import THREADS, scene_in
 
 QUEUES = (Queue("lab", "broker-a", 0), Queue("lab", "broker-b", 0))
 A, B = (MessageQueue("lab", name, 0) for name in ("broker-a", "broker-b"))
 RETRY_B = MessageQueue("%RETRY%readers", "broker-b", 0)
-THREADS = 8
 
 
 def journalled(folder: Path, story: Callable[[Member], None], **tables: Any) -> list[Event]:
     """What a member's two threads, 2 and 3, wrote."""
-    scene = Scene(
-        plan=build_plan({"load": {"consume": "push"}, **tables}, "plan"),
-        run="0123abcd",
-        seed=1,
-        threads=THREADS,
-        name_servers=("127.0.0.1:1",),
-        address="127.0.0.1",
-        journal=Journal(folder / "journal.jsonl", 0),
-    )
+    scene = scene_in(folder, {"consume": "push"}, **tables)
     story(Member(Actor(scene, 2), Actor(scene, 3), QUEUES))
     scene.journal.close()
     return list(read_journal(folder / "journal.jsonl"))
