@@ -6,6 +6,8 @@ refusal here means that nothing was stored.
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import msgspec
 
 from nodes.broker.core import BrokerCore
@@ -98,8 +100,8 @@ class SendProcessor:
         stored_topic, stored_queue = topic, queue_id
         if sys_flag & _REFUSED_FLAGS or "TRAN_MSG" in properties or "TIMER_" in properties:
             _refuse_unbuilt(sys_flag, properties)
-        if self._waits:
-            _refuse_zeros(properties)
+        if "\0" in properties:
+            _refuse_zeros()
         if topic[0] == "%" and topic.startswith(RETRY_PREFIX):
             stored_topic = self._resent(topic, tried, command)
             stored_queue = queue_id if stored_topic == topic else 0
@@ -140,8 +142,8 @@ class SendProcessor:
         messages = []
         for part in parts:
             _refuse_unbuilt(sys_flag, part.properties)
-            if self._waits:
-                _refuse_zeros(part.properties)
+            if "\0" in part.properties:
+                _refuse_zeros()
             if layout.property_of(part.properties, layout.DELAY):
                 raise RequestError(ResponseCode.MESSAGE_ILLEGAL, "a batch cannot be delayed")
             wait = wait and (self._waits or _NOT_WAITING not in part.properties)
@@ -388,10 +390,9 @@ def _joined(properties: str, more: str) -> str:
     return f"{properties}\x02{more}"
 
 
-def _refuse_zeros(properties: str) -> None:
-    """A group's member takes zeros in properties for what a power loss has left of them."""
-    if "\0" in properties:
-        raise RequestError(ResponseCode.MESSAGE_ILLEGAL, "properties hold a zero byte")
+def _refuse_zeros() -> NoReturn:
+    """A start takes zeros in unflushed properties for what a power loss has left of them."""
+    raise RequestError(ResponseCode.MESSAGE_ILLEGAL, "properties hold a zero byte")
 
 
 def _refuse_unbuilt(sys_flag: int, properties: str) -> None:

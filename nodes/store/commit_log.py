@@ -1,19 +1,26 @@
 """The commit log's files: one byte stream in segments of equal size.
 
-A segment is named by the 20-digit offset of its first byte. It grows by appending and is never preallocated: what lies
-behind the last record after a crash can then only be what was being written, and old bytes never come back. A full
-segment has exactly `segment_size` bytes, the unused rest being a filler, so the files of two replicas of one log are
-equal byte for byte.
+A segment is named by the 20-digit offset of its first byte. Its file is filled with zeros a little ahead of the log's
+end: a sync then writes bytes into blocks that the file already has, and no new length, which on ext4 takes half the
+time. Old bytes never come back: a cut shortens the file, and what lies behind the last record after a crash is what was
+being written, and zeros. A start and an orderly stop shorten the file to its last record. A full segment has exactly
+`segment_size` bytes, the unused rest being a filler record, so the full segments of two replicas of one log are equal
+byte for byte.
 """
 
 from __future__ import annotations
 
+import errno
 from typing import Final
 
 from nodes.store.disk import Disk, File
 
 OPEN_SEGMENTS_MAX: Final = 64
 """Older segments beyond this many are closed again after reading."""
+FILL_AHEAD: Final = 1 << 20
+"""Zeros (bytes) written ahead of the log's end at a time."""
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_ZEROS: Final = bytes(FILL_AHEAD)
 
 
 def segment_name(offset: int) -> str:
@@ -24,12 +31,15 @@ def segment_name(offset: int) -> str:
 class Segment:
     """One file of the log."""
 
-    __slots__ = ("dirty", "file", "length", "path", "start", "syncing")
+    __slots__ = ("dirty", "file", "filled", "length", "path", "start", "syncing")
 
     def __init__(self, start: int, path: str, length: int, file: File | None = None) -> None:
         self.start = start
         self.path = path
         self.length = length
+        """Bytes of the log in it; its file may be longer by zeros."""
+        self.filled = length
+        """Filling is due when `length` has passed this."""
         self.file = file
         self.dirty = False
         self.syncing = False
@@ -55,7 +65,10 @@ class CommitLog:
         return self.segments[0].start if self.segments else self.end
 
     def load(self) -> None:
-        """Find the segments on disk, without reading them. Files with other names are left alone."""
+        """Find the segments on disk, without reading them: zeros behind the last record still count as the log's.
+
+        Files with other names are left alone.
+        """
         self._disk.makedirs(self.folder)
         for name in self._disk.listdir(self.folder):
             if len(name) == 20 and name.isdigit():
@@ -87,6 +100,28 @@ class CommitLog:
             segment.length += len(part)
             position += len(part)
             self.end = segment.start + segment.length
+            if segment.length > segment.filled:
+                self._fill_ahead(segment, file)
+
+    def _fill_ahead(self, segment: Segment, file: File) -> None:
+        segment.filled = min(segment.length + FILL_AHEAD, self.segment_size)
+        try:
+            file.pwrite(segment.length, _ZEROS[: segment.filled - segment.length])
+        except OSError as error:
+            if error.errno not in NO_ROOM:  # the log itself may still have room
+                raise
+
+    def end_filling(self) -> None:
+        """Shorten the last file to what the log has of it, durably. Raises OSError."""
+        if self.segments:
+            self._shorten(self.segments[-1], self.segments[-1].length)
+
+    def _shorten(self, segment: Segment, length: int) -> None:
+        file = segment.file if segment.file is not None else self._open(segment)
+        if file.size() != length:
+            file.truncate(length)
+        segment.length = segment.filled = length
+        file.fsync()
 
     def _add_segment(self) -> Segment:
         path = f"{self.folder}/{segment_name(self.end)}"
@@ -130,7 +165,8 @@ class CommitLog:
         if segment is None:
             return b""
         file = segment.file if segment.file is not None else self._open(segment)
-        return file.pread(offset - segment.start, size)
+        position = offset - segment.start
+        return file.pread(position, max(0, min(size, segment.length - position)))
 
     def take_dirty(self) -> tuple[list[Segment], list[str]]:
         """What must be synced so that all written bytes survive; from now on it counts as clean.
@@ -206,12 +242,7 @@ class CommitLog:
             self._disk.fsync_dir(self.folder)
         if self.segments:
             segment = self.segments[-1]
-            file = segment.file if segment.file is not None else self._open(segment)
-            wanted = max(0, offset - segment.start)
-            if file.size() != wanted:
-                file.truncate(wanted)
-            segment.length = wanted
-            file.fsync()
+            self._shorten(segment, max(0, offset - segment.start))
             # Still dirty, so that the next sync also finds what lies unsynced in the files before it.
             segment.dirty = True
         self.end = offset

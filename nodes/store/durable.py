@@ -138,6 +138,7 @@ class DurableStore:
         try:
             if self.failed is None:
                 self._sync_now()
+                self._log.end_filling()
                 self._checkpoint_now()
                 self._mark.write_durably(self.flushed_end)
                 opening.remove_abort_file(self._disk, self.config)

@@ -107,12 +107,12 @@ def _open_locked(
         check_crc=check_crc,
         report_from=dispatched,
         on_record=on_record,
-        torn_from=mark.flushed if config.committed_only else None,
+        torn_from=mark.flushed,
     )
     lost = recovery.judge(log, found, mark.flushed, refuse_lost_tail=config.refuse_lost_tail)
     end = found.record_end if config.committed_only and found.records else found.end
-    cut = log.end - end
-    if cut > 0 or lost > 0:
+    cut = recovery.behind(log, end)
+    if log.end > end or lost > 0:
         note_cut(disk, config, end)  # the mark goes down before the bytes do
         mark.write_durably(min(mark.flushed, end))
         log.cut(end)

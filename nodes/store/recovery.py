@@ -90,12 +90,12 @@ def scan(
     check_crc: bool,
     report_from: int,
     on_record: Callable[[RecordHead], None],
-    torn_from: int | None = None,
+    torn_from: int,
 ) -> Scan:
     """Read whole records from `start` (the start of one) until the log ends or is damaged. Raises OSError.
 
-    Those from `report_from` on are handed to `on_record`. From `torn_from` on properties must not hold a zero byte: no
-    checksum covers them, and zeros are what a power loss leaves of a sector that was not written.
+    Those from `report_from` on are handed to `on_record`. From `torn_from` on topic and properties must not hold a zero
+    byte: no checksum covers them, and zeros are what a power loss leaves of a sector that was not written.
     """
     position = start
     record_end = 0
@@ -132,10 +132,10 @@ def scan(
         try:
             if position + size + FILLER_MIN > segment_end:
                 raise RecordError(f"size {size} leaves no room for the end of the file")
-            if torn_from is not None and position + size > torn_from:
+            if position + size > torn_from:
                 head = check_record(buffer, at, offset_log=position, check_crc=check_crc)
-                if b"\0" in head.properties:
-                    raise RecordError("properties are torn")
+                if b"\0" in head.properties or b"\0" in head.topic:
+                    raise RecordError("topic or properties are torn")
             if position < report_from:
                 size = measure_record(buffer, at, position, check_crc=check_crc)
             else:
@@ -146,6 +146,20 @@ def scan(
         records += 1
         position += size
         record_end = position
+
+
+def behind(log: CommitLog, end: int) -> int:
+    """Bytes from `end` to the last one that is not zero: what was written, without the filling. Raises OSError."""
+    last = position = end
+    while position < log.end:
+        window = log.read(position, _WINDOW)
+        if not window:
+            break  # a file that ends early
+        written = len(window.rstrip(b"\0"))
+        if written:
+            last = position + written
+        position += len(window)
+    return last - end
 
 
 def whole_record_after(log: CommitLog, offset: int) -> int | None:

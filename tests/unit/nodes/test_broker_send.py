@@ -116,6 +116,7 @@ def test_long_header_names_batches_and_random_queues(tmp_path: Path) -> None:
         ({"properties": "TIMER_DELIVER_MS\x0110\x02"}, 13),
         ({"properties": "DELAY\x01soon\x02"}, 13),
         ({"properties": "x" * 40_000}, 13),
+        ({"properties": "k\x01\x00\x02"}, 13),
         ({"e": "many"}, 1),
         ({"sys_flag": 2**31}, 1),
         ({"h": 2**31}, 1),
