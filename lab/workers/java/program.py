@@ -15,6 +15,7 @@ from lab.systems.rocketmq.sources import compiled
 from lab.workloads.actor import PRODUCER_GROUP
 
 SOURCE: Final = Path(__file__).with_name("Worker.java")
+PARTS: Final = tuple(sorted(path for path in SOURCE.parent.glob("*.java") if path != SOURCE))
 HEAP_MB: Final = 256
 REBALANCE_MS: Final = 2000
 """How often a group's queues are shared anew, as by our own push consumers; the client has no setter for it."""
@@ -80,6 +81,6 @@ def java_worker(plan: Plan) -> JavaWorker:
     """The program for a plan, compiled if need be. Raises SetupError."""
     found = client_release(plan)
     try:
-        return JavaWorker(found, compiled(found, SOURCE), java())
+        return JavaWorker(found, compiled(found, SOURCE, *PARTS), java())
     except ReleaseMissing as missing:
         raise SetupError(f"the Java client cannot run: {missing}") from None

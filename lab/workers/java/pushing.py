@@ -1,6 +1,6 @@
 """A push consumer of the Java client, as a member of the consumer group.
 
-`Worker.java` tells by itself what its consumer sees (class Member there). Handler calls come from the listener; commits
+`Worker.java` tells by itself what its consumer sees (class Member). Handler calls come from the listener; commits
 from an offset store that waits for answers where the client's own asks for none; the share of the queues from the
 strategy that shares them out; the beginning of a queue from the store, which is asked where; pulls from the transport,
 since no hook of 4.9 is called with the answer to an asynchronous request.

@@ -13,6 +13,7 @@ from lab.options import RunOptions, overlay
 from lab.plan import Plan
 from lab.planfile import build_plan
 from lab.systems.rocketmq.release import Release
+from lab.systems.rocketmq.sources import compiled
 from lab.topology import settings_of, topology_of
 from lab.validate import validate
 from lab.workers.java.program import SOURCE, JavaWorker, doubts, java_worker
@@ -116,6 +117,15 @@ def test_classes_are_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert first.classes != other.classes
     assert (tmp_path / "compiled").read_text() == "once\nonce\n"
     assert SOURCE.exists()
+    program, part = tmp_path / "Program.java", tmp_path / "Part.java"
+    program.write_text("class Program {}")
+    release = Release("5.3.3", tmp_path / "jars")
+    folders = set()
+    for text in ("class Part {}", "class Part { int changed; }"):
+        part.write_text(text)
+        folders |= {compiled(release, program, part), compiled(release, program, part)}
+    assert len(folders) == 2
+    assert (tmp_path / "compiled").read_text() == "once\n" * 4
 
 
 def test_a_history_says_whose_clients_they_were() -> None:
