@@ -30,7 +30,7 @@ class FlushMark:
 
     def __init__(self, disk: Disk, path: str) -> None:
         self._disk = disk
-        self._path = path
+        self.path = path
         self._file: File | None = None
         self._sequence = 0
         self.flushed = 0
@@ -40,7 +40,7 @@ class FlushMark:
 
     def open(self) -> None:
         """Read the newest valid mark; without one `flushed` is 0 (nothing is known to be flushed)."""
-        self._file = self._disk.open(self._path, create=True)
+        self._file = self._disk.open(self.path, create=True)
         for slot in (0, 1):
             data = self._file.pread(slot * _SLOT_SPACING, _SLOT_BYTES)
             try:

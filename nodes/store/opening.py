@@ -65,7 +65,7 @@ def _open_locked(
         if log.end > cut_at:
             log.cut(cut_at)
         mark.write_durably(min(mark.flushed, cut_at))
-    recovery.check_layout(disk, log, mark.flushed)
+    recovery.check_layout(disk, log, mark)
 
     state = queues.load()
     if cut_at == 0:
@@ -109,7 +109,7 @@ def _open_locked(
         on_record=on_record,
         torn_from=mark.flushed,
     )
-    lost = recovery.judge(log, found, mark.flushed, refuse_lost_tail=config.refuse_lost_tail)
+    lost = recovery.judge(log, found, mark, refuse_lost_tail=config.refuse_lost_tail)
     end = found.record_end if config.committed_only and found.records else found.end
     cut = recovery.behind(log, end)
     if log.end > end or lost > 0:

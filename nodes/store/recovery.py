@@ -16,6 +16,7 @@ from typing import Final
 
 from nodes.remoting.message import FILLER_MIN, MAGIC_FILLER, MAGIC_V1, RecordError, peek
 from nodes.remoting.record_check import RecordHead, check_record, measure_record
+from nodes.store.checkpoint import FlushMark
 from nodes.store.commit_log import CommitLog, segment_name
 from nodes.store.disk import Disk
 from nodes.store.errors import StoreCorrupt
@@ -43,7 +44,7 @@ class Scan:
     """Log offset behind the last whole record that was read, before any filler; 0 if none was."""
 
 
-def check_layout(disk: Disk, log: CommitLog, flushed: int) -> None:
+def check_layout(disk: Disk, log: CommitLog, mark: FlushMark) -> None:
     """Make sure that the segments form one stream; drop unflushed ones behind a hole. Raises StoreCorrupt, OSError."""
     size = log.segment_size
     for number, segment in enumerate(log.segments):
@@ -57,7 +58,7 @@ def check_layout(disk: Disk, log: CommitLog, flushed: int) -> None:
             )
         expected = log.segments[0].start + number * size
         if segment.start != expected:
-            if expected < flushed:
+            if expected < mark.flushed or not mark.found:
                 raise StoreCorrupt(f"{log.folder}/{segment_name(expected)}", 0, "the file is missing, later ones exist")
             for orphan in reversed(log.segments[number:]):
                 disk.remove(orphan.path)
@@ -66,8 +67,8 @@ def check_layout(disk: Disk, log: CommitLog, flushed: int) -> None:
             break
     if log.segments:
         log.end = log.segments[-1].start + log.segments[-1].length
-    elif flushed > 0:
-        raise StoreCorrupt(log.folder, 0, f"there are no commit-log files, but {flushed} bytes were flushed")
+    elif mark.flushed > 0:
+        raise StoreCorrupt(log.folder, 0, f"there are no commit-log files, but {mark.flushed} bytes were flushed")
 
 
 def verify_from(log: CommitLog) -> int:
@@ -198,10 +199,14 @@ def is_whole(log: CommitLog, start: int) -> bool:
     return True
 
 
-def judge(log: CommitLog, found: Scan, flushed: int, *, refuse_lost_tail: bool) -> int:
-    """Decide about what follows `found.end`: returns how many flushed bytes are lost, or raises StoreCorrupt."""
-    lost = max(0, flushed - found.end)
-    if lost == 0:
+def judge(log: CommitLog, found: Scan, mark: FlushMark, *, refuse_lost_tail: bool) -> int:
+    """Decide about what follows `found.end`: returns how many flushed bytes are lost, or raises StoreCorrupt.
+
+    A store syncs its mark before its log gets the first byte. Where none is found, nobody knows what was promised, and
+    damage with whole records behind it is not cut.
+    """
+    lost = max(0, mark.flushed - found.end)
+    if lost == 0 and (mark.found or found.damage is None):
         return 0
     segment = log.segment_of(found.end) or log.segments[-1]
     position = found.end - segment.start
@@ -211,9 +216,17 @@ def judge(log: CommitLog, found: Scan, flushed: int, *, refuse_lost_tail: bool) 
         raise StoreCorrupt(
             segment.path,
             position,
-            f"{reason}; the log was flushed up to {flushed} and whole records follow at {following}; nothing was cut: "
+            f"{reason}; {_flushed_words(mark)} and whole records follow at {following}; nothing was cut: "
             "restore the store from a copy, or move it away and let this node follow a healthy replica",
         )
+    if lost == 0:
+        return 0
     if refuse_lost_tail or lost > LOST_TAIL_MAX or found.end <= log.begin:
         raise StoreCorrupt(segment.path, position, f"{reason}; {lost} flushed bytes are missing")
     return lost
+
+
+def _flushed_words(mark: FlushMark) -> str:
+    if mark.found:
+        return f"the log was flushed up to {mark.flushed}"
+    return f"how far the log was flushed is unknown, since {mark.path} is missing or damaged,"

@@ -243,6 +243,36 @@ def test_unflushed_damage_before_whole_unflushed_records_is_a_torn_tail() -> Non
     assert len(bodies(store, count=100)) == 7
 
 
+@pytest.mark.parametrize("lost", ["missing", "garbled"])
+@pytest.mark.parametrize("flushed", [True, False])
+def test_without_a_flush_mark_only_a_tail_is_cut(flushed: bool, lost: str) -> None:
+    """Nobody knows what was promised: what has whole records behind it may have been."""
+    for place, refused in ((2, True), (-1, False)):
+        disk, offsets = killed(5, unflushed=0 if flushed else 5)
+        damage(disk, offsets[place] + 92, b"\xff\xfe")
+        if lost == "missing":
+            disk.remove("/store/checkpoint")
+        else:
+            disk.open("/store/checkpoint").pwrite(0, bytes(1024))
+        if not refused:
+            assert new_store(disk).open().end == offsets[place]
+            continue
+        for _ in range(2):
+            with pytest.raises(StoreCorrupt, match=r"unknown, since /store/checkpoint is missing or damaged") as caught:
+                open_store(disk)
+        assert str(offsets[place + 1]) in str(caught.value)
+
+
+def test_without_a_flush_mark_no_file_behind_a_hole_is_dropped() -> None:
+    disk, _ = killed(60)
+    names = disk.listdir("/store/commitlog")
+    disk.remove("/store/checkpoint")
+    disk.remove(f"/store/commitlog/{names[1]}")
+    with pytest.raises(StoreCorrupt, match=f"{names[1]}.*missing"):
+        open_store(disk)
+    assert disk.listdir("/store/commitlog") == [names[0], *names[2:]]
+
+
 def test_a_missing_file_in_the_middle_is_refused() -> None:
     disk, _ = killed(60)
     names = disk.listdir("/store/commitlog")
