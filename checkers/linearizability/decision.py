@@ -146,6 +146,17 @@ class Decision:
         return self.order() if self.validity is Validity.VALID and self.order is not None else None
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a judge is told beside the operations; see `decide`."""
+
+    init: Any
+    null_read: NullRead
+    budget: Budget
+    delivery: Delivery
+    engine: Engine
+
+
 def decide(
     model: str | Any,
     operations: Operations | Sequence[Operation],
@@ -167,9 +178,7 @@ def decide(
         _insist_on_contract(model, delivery)
     from checkers.linearizability.models import resolve  # the models need the types above
 
-    return resolve(model).decide(
-        operations, init=init, null_read=null_read, budget=budget, delivery=delivery, engine=engine
-    )
+    return resolve(model).decide(operations, Options(init, null_read, budget, delivery, engine))
 
 
 def _insist_on_contract(model: str | Any, delivery: str) -> None:

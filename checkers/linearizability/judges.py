@@ -13,10 +13,9 @@ from checkers.linearizability.compiled import core_for
 from checkers.linearizability.decision import (
     Budget,
     Decision,
-    Delivery,
     Engine,
     Explanation,
-    NullRead,
+    Options,
 )
 from checkers.linearizability.encoding import ENCODERS, canonical, initial_list
 from checkers.linearizability.operations import NULL, Code, HistoryError, Int, Operation, Operations
@@ -135,19 +134,10 @@ class LogJudge:
 
     name = "append-log"
 
-    def decide(
-        self,
-        operations: Operations | Sequence[Operation],
-        *,
-        init: Any,
-        null_read: NullRead,
-        budget: Budget,
-        delivery: Delivery,
-        engine: Engine,
-    ) -> Decision:
+    def decide(self, operations: Operations | Sequence[Operation], options: Options) -> Decision:
         """Decide by offsets, or by search where values of appends of unknown outcome repeat."""
-        ops = encoded(self.name, operations, init)
-        core = core_for(engine)
+        ops = encoded(self.name, operations, options.init)
+        core = core_for(options.engine)
         if core is None:
             found = logs.sweep(ops)
             counts, ambiguous, filled = found.counts, found.ambiguous, found.filled
@@ -158,7 +148,7 @@ class LogJudge:
             filled = 0 if ambiguous else numbers[-1]
         if ambiguous:
             why = "the place of some append cannot be told: its offset is unknown and its value not unique"
-            return columns_search(self.name, ops, steps.log, (), budget, engine, why)
+            return columns_search(self.name, ops, steps.log, (), options.budget, options.engine, why)
         return linear(
             self.name,
             ops,
@@ -177,18 +167,9 @@ class SetJudge:
 
     name = "set"
 
-    def decide(
-        self,
-        operations: Operations | Sequence[Operation],
-        *,
-        init: Any,
-        null_read: NullRead,
-        budget: Budget,
-        delivery: Delivery,
-        engine: Engine,
-    ) -> Decision:
+    def decide(self, operations: Operations | Sequence[Operation], options: Options) -> Decision:
         """Decide by the chain that reads must form."""
-        ops = encoded(self.name, operations, init)
+        ops = encoded(self.name, operations, options.init)
         found = members.sweep(ops)
         return linear(
             self.name,
@@ -196,7 +177,7 @@ class SetJudge:
             found.counts,
             method="chain of reads (set, linear time)",
             why="members are only added, so reads are ordered by what they show",
-            engine="fallback" if core_for(engine) is None else "core",
+            engine="fallback" if core_for(options.engine) is None else "core",
             explain=lambda: Explanation(members.witnesses(found)),
             order=lambda: schedule.set_order(found),
         )

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Hashable, Sequence
 from typing import Any, Final, Protocol, runtime_checkable
 
-from checkers.linearizability.decision import Budget, Decision, Delivery, Engine, NullRead
+from checkers.linearizability.decision import Decision, Options
 from checkers.linearizability.operations import HistoryError, Operation, Operations
 
 NAMES: Final = (
@@ -55,16 +55,7 @@ class Model(Protocol):
 class Judge(Protocol):
     """What decides histories of one model."""
 
-    def decide(
-        self,
-        operations: Operations | Sequence[Operation],
-        *,
-        init: Any,
-        null_read: NullRead,
-        budget: Budget,
-        delivery: Delivery,
-        engine: Engine,
-    ) -> Decision:
+    def decide(self, operations: Operations | Sequence[Operation], options: Options) -> Decision:
         """Decide; see `checkers.linearizability.decision.decide`."""
 
 

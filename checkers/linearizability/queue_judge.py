@@ -10,7 +10,14 @@ import numpy as np
 
 from checkers.linearizability import contracts, queues, schedule, steps
 from checkers.linearizability.compiled import core_for
-from checkers.linearizability.decision import Budget, Decision, Delivery, Engine, Explanation, NullRead, Witness
+from checkers.linearizability.decision import (
+    Decision,
+    Delivery,
+    Engine,
+    Explanation,
+    Options,
+    Witness,
+)
 from checkers.linearizability.judges import columns_search, encoded, linear, named_counts
 from checkers.linearizability.operations import NEVER, NULL, Code, HistoryError, Int, Operation, Operations
 from checkers.verdict import Validity
@@ -27,36 +34,28 @@ class QueueJudge:
         self.ordered = ordered
         self.name = "fifo-queue" if ordered else "total-queue"
 
-    def decide(
-        self,
-        operations: Operations | Sequence[Operation],
-        *,
-        init: Any,
-        null_read: NullRead,
-        budget: Budget,
-        delivery: Delivery,
-        engine: Engine,
-    ) -> Decision:
+    def decide(self, operations: Operations | Sequence[Operation], options: Options) -> Decision:
         """Decide by counting where values are unique, else by search."""
+        delivery = options.delivery
         if delivery == contracts.PER_KEY and not self.ordered:
             raise HistoryError(f"{contracts.PER_KEY} is a contract about order, which only fifo-queue has")
-        given = encoded(self.name, operations, init)
+        given = encoded(self.name, operations, options.init)
         ops = contracts.applied(given, delivery)
-        found = _counted(ops, delivery, ordered=self.ordered and delivery != contracts.PER_KEY, engine=engine)
+        found = _counted(ops, delivery, ordered=self.ordered and delivery != contracts.PER_KEY, engine=options.engine)
         if found is None and delivery != "exactly-once":
             return _undecided(self.name, ops, delivery)
         if found is None:
             step: steps.Stepper = steps.fifo if self.ordered else steps.bag
             why = "some value was put in more than once, so dequeues cannot be told apart"
             start: Any = () if self.ordered else frozenset({()})
-            return columns_search(self.name, ops, step, start, budget, engine, why)
+            return columns_search(self.name, ops, step, start, options.budget, options.engine, why)
         counts, metrics = found
         if delivery == "at-most-once":
             metrics["missing"] = int(
                 np.count_nonzero(given.f == Code.ENQUEUE) - np.count_nonzero(ops.f == Code.ENQUEUE)
             )
         if delivery == contracts.PER_KEY:
-            return _by_key(self.name, ops, counts, metrics, engine)
+            return _by_key(self.name, ops, counts, metrics, options.engine)
 
         def explain() -> Explanation:
             return Explanation(queues.witnesses(_swept(ops, delivery, ordered=self.ordered)))
@@ -71,7 +70,7 @@ class QueueJudge:
             counts,
             method="counting over events (FIFO queue, linear time)" if self.ordered else "counting a value (bag)",
             why="every value was put in once" + _promise(delivery),
-            engine=_engine(engine),
+            engine=_engine(options.engine),
             explain=explain,
             order=None if unknown_drain else order,
             metrics=metrics,

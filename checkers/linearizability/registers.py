@@ -10,7 +10,14 @@ import numpy as np
 
 from checkers.linearizability import schedule, steps, window, zones
 from checkers.linearizability.compiled import core_for
-from checkers.linearizability.decision import DEFAULT, Budget, Decision, Delivery, Engine, Explanation, NullRead
+from checkers.linearizability.decision import (
+    DEFAULT,
+    Budget,
+    Decision,
+    Engine,
+    Explanation,
+    Options,
+)
 from checkers.linearizability.encoding import canonical
 from checkers.linearizability.judges import classes_of, encoded, identity, linear, named_counts
 from checkers.linearizability.operations import NULL, Code, Int, Mask, Operation, Operations
@@ -30,19 +37,10 @@ class RegisterJudge:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def decide(
-        self,
-        operations: Operations | Sequence[Operation],
-        *,
-        init: Any,
-        null_read: NullRead,
-        budget: Budget,
-        delivery: Delivery,
-        engine: Engine,
-    ) -> Decision:
+    def decide(self, operations: Operations | Sequence[Operation], options: Options) -> Decision:
         """Decide by zones where writes are unique and nothing compares, else by search, key by key."""
-        ops = encoded(self.name, operations, init)
-        start: Any = (False if self.name == "mutex" else None) if init is DEFAULT else init
+        ops = encoded(self.name, operations, options.init)
+        start: Any = (False if self.name == "mutex" else None) if options.init is DEFAULT else options.init
         inits: dict[Any, int] = {}
         if self.name == "kv" and isinstance(start, dict):
             for key, value in start.items():
@@ -52,13 +50,15 @@ class RegisterJudge:
         if self.name == "mutex" and start is None:
             start = False
         ops, first = identity(ops, start)
-        unknown = null_read == "unknown"
+        unknown = options.null_read == "unknown"
         if self.name == "mutex" or (len(ops) and np.maximum.reduce(ops.f) >= _CAS):
             why = "a mutex is searched" if self.name == "mutex" else "there are compare-and-set operations"
-            return _one_register(self.name, ops, first, unknown, budget, engine, why)
+            return _one_register(self.name, ops, first, unknown, options.budget, options.engine, why)
         if inits:
-            return self._by_key(ops, first, inits, unknown, budget, engine, np.ones(len(ops), dtype=bool), {})
-        core = core_for(engine)
+            return self._by_key(
+                ops, first, inits, unknown, options.budget, options.engine, np.ones(len(ops), dtype=bool), {}
+            )
+        core = core_for(options.engine)
         if core is None:
             swept = zones.sweep(ops, first, null_unknown=unknown)
             counts = swept.counts
@@ -69,7 +69,7 @@ class RegisterJudge:
             ambiguous = None if marks is None else np.frombuffer(marks, np.bool_)
         if ambiguous is None:
             return self._zones(ops, first, unknown, counts, core is not None)
-        return self._by_key(ops, first, inits, unknown, budget, engine, ambiguous, counts)
+        return self._by_key(ops, first, inits, unknown, options.budget, options.engine, ambiguous, counts)
 
     def _zones(self, ops: Operations, first: int, unknown: bool, counts: dict[str, int], compiled: bool) -> Decision:
         def swept() -> zones.Zones:

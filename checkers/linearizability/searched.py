@@ -10,7 +10,7 @@ import numpy as np
 
 from checkers.linearizability import window
 from checkers.linearizability.compiled import core_for
-from checkers.linearizability.decision import DEFAULT, Budget, Decision, Delivery, Engine, NullRead
+from checkers.linearizability.decision import DEFAULT, Budget, Decision, Options
 from checkers.linearizability.encoding import canonical, end, multi_register
 from checkers.linearizability.judges import encoded
 from checkers.linearizability.operations import Code, HistoryError, Int, Operation, Operations
@@ -22,20 +22,12 @@ class TextJudge:
 
     name = "kv-append"
 
-    def decide(
-        self,
-        operations: Operations | Sequence[Operation],
-        *,
-        init: Any,
-        null_read: NullRead,
-        budget: Budget,
-        delivery: Delivery,
-        engine: Engine,
-    ) -> Decision:
+    def decide(self, operations: Operations | Sequence[Operation], options: Options) -> Decision:
         """Search key by key; reads yet to come tell what a string may still be."""
-        ops = encoded(self.name, operations, init)
+        ops = encoded(self.name, operations, options.init)
         if ops.texts is None:
             raise HistoryError("kv-append needs its values as texts")
+        init, budget = options.init, options.budget
         start: Any = "" if init is DEFAULT or init is None else init
         if isinstance(start, dict):
             start = {k if isinstance(k, str | int) else canonical(k): v for k, v in start.items()}
@@ -43,9 +35,9 @@ class TextJudge:
             isinstance(v, str | None) for v in (start.values() if isinstance(start, dict) else [start])
         ):
             raise HistoryError(f"the initial state of kv-append is a string, or one a key, not {init!r}")
-        if null_read == "unknown":
+        if options.null_read == "unknown":
             ops = _without_null_reads(ops)
-        core = core_for(engine)
+        core = core_for(options.engine)
         why = "appends make values depend on each other; each key is searched for itself"
 
         def search() -> Search:
@@ -172,17 +164,9 @@ class MultiRegisterJudge:
 
     name = "multi-register"
 
-    def decide(
-        self,
-        operations: Operations | Sequence[Operation],
-        *,
-        init: Any,
-        null_read: NullRead,
-        budget: Budget,
-        delivery: Delivery,
-        engine: Engine,
-    ) -> Decision:
+    def decide(self, operations: Operations | Sequence[Operation], options: Options) -> Decision:
         """Search; a state is the value of every register."""
+        init = options.init
         ops = operations if isinstance(operations, Operations) else multi_register(operations, init)
         if ops.a is None or ops.names is None:
             raise HistoryError("multi-register needs transactions as names")
@@ -200,7 +184,7 @@ class MultiRegisterJudge:
             values.setdefault(known, one)
             return known
 
-        unknown = null_read == "unknown"
+        unknown = options.null_read == "unknown"
         programs = [
             [
                 (step[0] == "write", place(step[1]), value(step[2]))
@@ -235,8 +219,8 @@ class MultiRegisterJudge:
             pure=pure,
             table=Table(step),
             inits=[tuple(first)],
-            budget=budget,
-            engine=engine,
+            budget=options.budget,
+            engine=options.engine,
             why="transactions over several registers are searched",
         )
         names = [key[1].decode() for key in registers]
@@ -252,16 +236,7 @@ class UserJudge:
         self.model = model
         self.name = type(model).__name__
 
-    def decide(
-        self,
-        operations: Operations | Sequence[Operation],
-        *,
-        init: Any,
-        null_read: NullRead,
-        budget: Budget,
-        delivery: Delivery,
-        engine: Engine,
-    ) -> Decision:
+    def decide(self, operations: Operations | Sequence[Operation], options: Options) -> Decision:
         """Search; the model is asked once for each state and class of operations that meet."""
         if isinstance(operations, Operations):
             if operations.source is None:
@@ -301,8 +276,8 @@ class UserJudge:
             pure=pure,
             table=_UserTable(model, samples),
             inits=[model.init()] * parts,
-            budget=budget,
-            engine=engine,
+            budget=options.budget,
+            engine=options.engine,
             why="a model of the user's own is searched" + ("" if parts == 1 else f", in {parts} parts"),
         )
         numbered = search.state
