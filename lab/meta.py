@@ -5,13 +5,12 @@ from typing import Any, Final
 
 from lab.event import FORMAT
 from lab.insync import in_sync_promise
-from lab.plan import CONTROLLER, DLEDGER, ROCKETMQ, Plan
+from lab.plan import CONTROLLER, DLEDGER, REGISTER_MS, ROCKETMQ, Plan
 from lab.systems.system import System
 from lab.topology import Group, Topology, flush_of, guaranteed, majority, settings_of, truth
 from lab.validate import expected_faults
 from nodes.config.dledger import timers_for
 
-REGISTER_MS: Final = 10_000  # what the lab sets unless the plan says otherwise
 GRACE_S: Final = 3.0  # a lost vote or two at our timers, and the clients' way to the new leader
 WINDOW_S: Final = 2.0
 OUR_SILENCE_S: Final = timers_for(None, 0, None, None).election_max_s

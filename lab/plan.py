@@ -147,6 +147,7 @@ WORKLOADS = ("queue", "log")
 CONSUMES = ("pull", "push")
 CLIENTS = ("python", "java")
 JAVA_CLIENT = "5.3.3"  # without a word
+REGISTER_MS = 10_000  # registerNameServerPeriod, unless the plan says otherwise
 MIN_ROUTE_POLL = Duration.seconds(0.1)
 LEVERS = ("nft", "iptables")
 PROMOTE_BYS = ("call", "restart")

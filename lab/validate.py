@@ -19,6 +19,7 @@ from lab.plan import (
     MIN_TIME_LIMIT,
     MODES,
     PROMOTE_BYS,
+    REGISTER_MS,
     ROCKETMQ,
     WORKLOADS,
     Plan,
@@ -26,7 +27,7 @@ from lab.plan import (
 from lab.planfile import nearest
 from lab.rundir import LATEST
 from lab.systems import SYSTEMS
-from lab.topology import Topology, copies_of, in_sync_copies, settings_of
+from lab.topology import Topology, copies_of, in_sync_copies, settings_of, truth
 from lab.workloads.flaws import ClientFlaw
 from nemesis.catalogue import ELECTED_KINDS, CatalogueError, FaultSpec, parse
 from nemesis.flaws import LeverFlaw
@@ -44,6 +45,7 @@ def validate(plan: Plan, topology: Topology) -> None:
     _words(plan)
     _limits(plan)
     _times(plan)
+    _routing(plan)
     _shape(plan)
     _client(plan)
     _faults(plan, topology)
@@ -121,6 +123,19 @@ def _times(plan: Plan) -> None:
     for fault in fault_schedule(plan, plan.seed or 0):
         if fault.at_ns >= plan.time_limit.ns:
             raise PlanError(f"fault {fault.spec} is due after the time limit of {plan.time_limit}")
+
+
+def _routing(plan: Plan) -> None:
+    """A broker of ours lives by its registrations: a name server must not forget it between two of them."""
+    expiry = truth(plan.namesrv.get("brokerChannelExpiredTime", ""))
+    period = settings_of(plan, master=True).get("registerNameServerPeriod", str(REGISTER_MS))
+    if plan.cluster.system == ROCKETMQ or not (expiry.isdecimal() and period.isdecimal()):
+        return
+    if int(expiry) <= int(period):
+        raise PlanError(
+            f"[namesrv] brokerChannelExpiredTime = {expiry}: name servers would forget brokers that live, since those "
+            f"register every registerNameServerPeriod = {period} ms; set it higher"
+        )
 
 
 def _client(plan: Plan) -> None:

@@ -36,6 +36,15 @@ def refusal(**tables: object) -> str:
     return str(caught.value)
 
 
+def test_name_servers_that_would_forget_living_brokers_are_refused() -> None:
+    words = refusal(namesrv={"brokerChannelExpiredTime": 10_000})
+    assert "brokerChannelExpiredTime = 10000" in words
+    assert "registerNameServerPeriod = 10000 ms" in words
+    refusal(namesrv={"brokerChannelExpiredTime": 12_000}, broker={"registerNameServerPeriod": 30_000})
+    possible = plan(namesrv={"brokerChannelExpiredTime": 12_000})
+    validate(possible, topology_of(possible))
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_plan_in_the_repository_is_possible(path: Path) -> None:
     """A plan file that ships is accepted, and its text form gives the same plan again."""
