@@ -123,7 +123,8 @@ class Reads:
     """One row for each queue of each read (`poll`, `read`, `drain`, `handle`) that returned or cleared something.
 
     Entries `start:stop` of `Entries` are what it returned. `clear` marks an explicit seek, an offset the broker moved
-    or a lost assignment: what the process remembered of the queue ends there. `asked` is the offset a `read` named.
+    or a lost assignment: what the process remembered of the queue ends there. `asked` is the offset a `read` or a seek
+    named, -1 where there was none or the broker moved the reader elsewhere.
     """
 
     invoked: Small
