@@ -31,8 +31,9 @@ def check_dirty_reads(facts: Facts) -> Record:
         if history.meta.mode == "dledger":
             findings.doubt("nothing was read, so nothing could be taken back")
         return findings.record()
-    # A first drain that a restart of everything followed (D8) is an ordinary read.
-    ordinary = ~drain.final & (reads.kind != HANDLE) & (reads.type == OK)
+    # A first drain that a restart of everything followed (D8) is an ordinary read. What a handler was given it was
+    # given, however it took it.
+    ordinary = ~drain.final & ((reads.type == OK) | (reads.kind == HANDLE))
     usable = ordinary[entries.read] & (logs.entry_row >= 0) & drain.decided[reads.queue[entries.read]]
     findings.counts["entries judged"] = int(np.count_nonzero(usable))
     total = int(np.count_nonzero(ordinary[entries.read] & (logs.entry_row >= 0)))
@@ -49,7 +50,7 @@ def check_dirty_reads(facts: Facts) -> Record:
     taken = _key(facts, kept)
     replaced = np.isin(_key(facts, disowned), taken)
     promised = logs.promised[logs.value[disowned]]
-    excused = ~promised & logs.rewound[logs.queue[disowned]]
+    excused = ~promised & logs.revocable[disowned]
     for strong in (True, False):
         for other in (True, False):
             for note in (True, False):
