@@ -40,6 +40,9 @@ MODE_SUBSCRIBE: Final = 2
 
 ASSIGNMENTS: Final = frozenset({"assign", "subscribe"})
 
+ALIAS_TOPICS: Final = ("%RETRY%", "%DLQ%", "SCHEDULE_TOPIC_XXXX", "rmq_sys_")
+"""Topics that hold second copies of messages; their offsets say nothing about the queue a message was sent to."""
+
 NEMESIS_PROCESS: Final = -1
 LAB_PROCESS: Final = -2
 

@@ -11,17 +11,13 @@ the loss of disks takes nothing back that was sent after the last of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from checkers.columns import FAIL, NEVER, OK, History, Int, Mask
+from checkers.columns import ALIAS_TOPICS, FAIL, NEVER, OK, History, Int, Mask
 from checkers.drain import Drain, promises, split_queue
 from checkers.windows import ROLE_CHANGES, STORE_LOSS, Window
-
-ALIAS_TOPICS: Final = ("%RETRY%", "%DLQ%", "SCHEDULE_TOPIC_XXXX", "rmq_sys_")
-"""Topics that hold second copies of messages; their offsets say nothing about the queue a message was sent to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,6 +23,15 @@ def test_what_a_handler_was_given_it_was_given_however_it_took_it(taken: str) ->
     assert run("[a,b]") == set()
 
 
+def test_what_an_answer_that_broke_off_has_shown_it_has_shown() -> None:
+    def run(content: str) -> set[str]:
+        story = Story().tell("0>s(a) 0<s(a)@0 3>s(b) 3?s(b) 2>poll 2?poll=[0:a,1:b]")
+        return types(check_dirty_reads(gather(story.drain(content, top=2).history())))
+
+    assert run("[a]") == {"unacked-vanished-read"}
+    assert run("[a,b]") == set()
+
+
 def test_the_loss_of_a_disk_takes_nothing_back_that_was_sent_after_it() -> None:
     """A quorum without it held what was sent later (Raft, section 5.4)."""
 

@@ -234,6 +234,22 @@ def test_a_promise_that_does_not_tell_its_level_has_that_of_its_group(tmp_path: 
     assert "under-replicated" in run("")
 
 
+def test_a_copy_in_a_retry_topic_is_no_replica_of_the_message(tmp_path: Path) -> None:
+    def run(topic: str) -> set[str]:
+        groups = {GROUP: {"nodes": NODES, "copies": 2, "flush": "ASYNC_FLUSH", "role": "SYNC_MASTER"}}
+        story = Story(not_applicable={}, groups=groups).tell("0>s(A) 0<s(A)@0")
+        story.events[-1].ack = "replicated"
+        story.step("D4")
+        for node in NODES:
+            dump(story, tmp_path, node, "0:t1:A")
+            with LineWriter(tmp_path / story.events[-1].value["file"]) as out:
+                out.write_all([{**line, "q": f"{topic}/{GROUP}/0"} for line in records("0:t1:A")])
+        return types(check_replica_log(gather(story.finish().history(), tmp_path)))
+
+    assert run("t") == set()
+    assert run("%RETRY%g") == {"under-replicated"}
+
+
 def read_and_logged(folder: Path, log: str, *, ready: bool = True) -> Record:
     """A and B are read at 0 and 1, with the sentinel behind them; both replicas hold this log."""
     story = Story(not_applicable={}).tell("0>s(A) 0<s(A)@0 0>s(B) 0<s(B)@1")
