@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from checkers.compose import judge
-from checkers.event import Event
+from checkers.event import Event, EventType
 from checkers.history import LineWriter
 from checkers.verdict import Record, Validity, Verdict
 from tests.unit.checkers.raft import ADDRESS, THREE, RaftPretend, raft_run
@@ -174,7 +174,7 @@ def handlers_that_took_what_was_read(run: Told) -> None:
     for event in run.events:
         told.append(event)
         if event.f == "poll" and event.type == "ok" and event.value[QUEUE]:
-            place = {"queue": QUEUE, "group": "g"}
+            place: dict[str, Any] = {"queue": QUEUE, "group": "g"}
             got, after = {QUEUE: event.value[QUEUE]}, event.value[QUEUE][-1][0] + 1
             for f, asked, answered in (("handle", got, got), ("commit", after, after), ("fetch-offset", None, after)):
                 told.append(Event(0, event.time, 7000, "invoke", f, asked, **place))
@@ -384,7 +384,8 @@ def handled_and_then_gone(run: Told) -> None:
 def offset_found_before_any_commit(run: Told) -> None:
     handlers_that_took_what_was_read(run)
     place = next(number for number, event in enumerate(run.events) if event.f == "commit")
-    for kind, value in (("ok", 7), ("invoke", None)):
+    both: list[tuple[EventType, Any]] = [("ok", 7), ("invoke", None)]
+    for kind, value in both:
         run.events.insert(place, Event(0, run.events[place].time, 7001, kind, "fetch-offset", value, queue=QUEUE,
                                        group="g"))  # fmt: skip
 
@@ -420,7 +421,8 @@ def fault_without_effect(run: Told) -> None:
 def victim_that_answered_clients(run: Told) -> None:
     _, begun, healed, victim = run.window(("kill", "pause"))
     asked = next(number for number, event in enumerate(run.events) if begun < event.time < healed)
-    for kind, value in (("ok", {QUEUE: []}), ("invoke", None)):
+    both: list[tuple[EventType, Any]] = [("ok", {QUEUE: []}), ("invoke", None)]
+    for kind, value in both:
         run.events.insert(asked, Event(0, run.events[asked].time, 6001, kind, "poll", value, queue=QUEUE,
                                        mode="assign", node=ADDRESS[victim]))  # fmt: skip
     run.events[asked].time -= 1
