@@ -26,11 +26,14 @@ STORE_LOSS: Final = frozenset({"destroy", "remove", "power", "powerloss", "disk"
 
 ROLE_CHANGES: Final = frozenset({"promote"})
 
-FLOWS: Final = ("new_flows", "established_flows")
-"""The pictures of a proof: a row a sending host, a column a receiving one, `1` where packets pass and `0` where not."""
-
 NETWORK: Final = frozenset({"partition", "blackhole"})
 """Faults that lose packets between hosts; `Window.cut` tells between which."""
+
+LASTING: Final = NETWORK | {"pause"}
+"""Faults that go on until they are healed, whatever they were meant for: absence proves nothing before."""
+
+FLOWS: Final = ("new_flows", "established_flows")
+"""The pictures of a proof: a row a sending host, a column a receiving one, `1` where packets pass and `0` where not."""
 
 
 class Proof(enum.Enum):
@@ -256,7 +259,7 @@ def windows(history: History, span: Phases) -> tuple[Window, ...]:
             latest[name] = unique
             order.append(unique)
         kind = str(value.get("kind", event.f))
-        permanent = bool(value.get("permanent", family(kind) in PERMANENT_KINDS))
+        permanent = bool(value.get("permanent", family(kind) in PERMANENT_KINDS)) and family(kind) not in LASTING
         found[unique] = Window(
             id=unique,
             kind=kind,

@@ -292,6 +292,18 @@ def test_a_cut_is_held_against_the_pictures_of_its_proofs(cut: str, healed: str,
     assert types(record, Severity.UNDECIDED) == found
 
 
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [("partition", {"unhealed"}), ("blackhole", {"unhealed"}), ("pause", {"unhealed"}), ("kill", set())],
+)
+def test_a_cut_or_a_pause_that_was_meant_to_last_goes_on_until_it_is_healed(kind: str, found: set[str]) -> None:
+    story = two("").fault("f", kind, targets=[NODES[0]])
+    for event in story.events[-2:]:
+        event.value["permanent"] = True
+    record = check_fault_proof(gather(story.drain("[a,b]").history()))
+    assert types(record, Severity.UNDECIDED) == found
+
+
 def test_a_fault_on_what_the_run_does_not_know_hit_nobody_knows_what() -> None:
     def run(target: str) -> set[str]:
         story = Story(clients=["client-1"], name_servers=["namesrv-1"]).tell("0>s(a) 0<s(a)@0")
