@@ -26,7 +26,7 @@ def check_delivery(facts: Facts) -> Record:
     findings = Findings(NAME, TITLE)
     history = facts.history
     finals = _finals(facts)
-    groups = list(dict.fromkeys([*history.meta.consumer_groups, *sorted(finals)]))
+    groups = list(dict.fromkeys([*history.meta.consumer_groups, *sorted({*finals, *_handling(facts)})]))
     for group in groups:
         _group(facts, group, finals.get(group), findings)
     findings.counts["groups"] = len(groups)
@@ -40,6 +40,12 @@ def _finals(facts: Facts) -> dict[str, dict[str, Any]]:
         if isinstance(event.value, dict) and event.value.get("group"):
             found[str(event.value["group"])] = event.value
     return found
+
+
+def _handling(facts: Facts) -> list[str]:
+    """Return the groups whose handlers took messages, whether the run names them or not."""
+    reads, names = facts.history.reads, facts.history.groups
+    return [names[number] for number in np.unique(reads.group[reads.kind == HANDLE]).tolist() if number >= 0]
 
 
 def _served(facts: Facts, group: str, final: dict[str, Any] | None) -> tuple[Mask, Mask, set[int]]:
@@ -109,6 +115,12 @@ def _group(facts: Facts, group: str, final: dict[str, Any] | None, findings: Fin
     missing = np.flatnonzero(required & ~gone & ~handled[sends.value])
     certain = missing[~perhaps[sends.value[missing]]]
     findings.more("perhaps-handled", Severity.NOTE, len(missing) - len(certain))
+    strangers = [
+        name for part in ("retry", "dead") for name in (final or {}).get(part) or ()
+        if (value := history.value_numbers.get(name, -1)) < 0 or not facts.logs.attempted[value]
+    ]  # fmt: skip
+    if strangers:
+        findings.doubt(f"group {group}: its retry or dead-letter topic holds {some(strangers)}, which nobody sent")
     # What was answered only after its queue's sentinel had been sent may have been stored when the group had caught up.
     begun = np.where(facts.send_queue >= 0, facts.drain.asked[facts.send_queue], -1)
     late = (sends.sentinel == 0) & (begun >= 0) & (sends.returned > begun)

@@ -182,8 +182,9 @@ class _Floors:
         self._rows = np.flatnonzero(facts.promised & (sends.offset >= 0) & (sends.queue >= 0) & (sends.returned >= 0))
         self._queue = sends.queue[self._rows]
         self._term = facts.send_term[self._rows]
-        names = [facts.history.meta.node_at(name) or "" for name in facts.history.nodes] + [""]
-        self._node = np.array(names, dtype=object)[sends.node[self._rows]]
+        nodes = [facts.history.meta.node_at(name) for name in facts.history.nodes]
+        self._numbers = {name: number for number, name in enumerate(dict.fromkeys(nodes))}
+        self._node = np.array([self._numbers[name] for name in nodes] + [-1], dtype=np.int64)[sends.node[self._rows]]
         self._made: dict[tuple[int, int, str], tuple[list[int], list[int]]] = {}
 
     def before(self, queue: int, term: int, node: str, time: int) -> int:
@@ -192,7 +193,8 @@ class _Floors:
         key = (queue, term, node)
         if key not in self._made:
             sends, when = self._facts.history.sends, self._facts.history.events.time
-            binds = np.where(self._term >= 0, self._term <= term, self._node == node).astype(bool)
+            own = self._node == self._numbers.get(node, -2)
+            binds = np.where(self._term >= 0, self._term <= term, own)
             mine = self._rows[(self._queue == queue) & binds]
             mine = mine[np.argsort(when[sends.returned[mine]], kind="stable")]
             offsets = sends.offset[mine]

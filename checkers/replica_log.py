@@ -334,10 +334,10 @@ def _tail(
 def _truncated(facts: Facts, before: Dump, after: Dump, findings: Findings) -> None:
     """What a node once called confirmed it must still hold, unchanged, whenever it is read again."""
     wiped = any(
-        window.permanent and window.touches([after.node]) and before.time <= window.a2 and window.a1 <= after.time
+        window.family in STORE_REMOVERS and after.node in window.targets
+        and before.time <= window.a2 and window.a1 <= after.time
         for window in facts.windows
-        if window.family != "promote"
-    )
+    )  # fmt: skip
     if before.commit is None or after.problem is not None or wiped:
         return
     kept = (before.offset + before.size <= before.commit) & (before.offset >= after.begin)

@@ -129,7 +129,7 @@ def _revived(found: SetHistory, findings: Findings) -> None:
         return
     failed = {place for place, one in enumerate(found.add) if one is not None and one.type == "fail"}
     shown: dict[int, Operation] = {}
-    for read, content in zip(found.reads, found.content, strict=True):
+    for read, content in zip(found.reads, found.content, strict=True) if failed else ():
         for element in failed.intersection(content.tolist()):
             shown.setdefault(element, read)
     for element, read in sorted(shown.items()):

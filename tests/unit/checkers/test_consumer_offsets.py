@@ -253,3 +253,10 @@ def test_an_offset_that_was_found_before_anything_was_committed_is_from_nowhere(
     )
     unrecorded = c11(told("1>fetch 1<fetch(7)"))
     assert (types(unrecorded), unrecorded.valid) == (set(), Validity.UNKNOWN), "a library may commit by itself"
+
+
+def test_a_reset_that_certainly_failed_takes_no_commit_back() -> None:
+    tale = "0>commit(40) 0<commit(40) 1>reset(5) 1{}reset(5) 2>fetch 2<fetch(20)"
+    known = "3>commit(20) 3<commit(20) "  # so that 20 is no offset from nowhere
+    assert types(c11(told(known + tale.format("x")))) == {"rollback"}
+    assert types(c11(told(known + tale.format("?")))) == set()

@@ -35,3 +35,26 @@ def test_a_group_that_is_not_at_the_end_has_not_caught_up(lag: int) -> None:
     record = judged("2>handle=[0:a,1:b] 2<handle", lag=lag)
     assert record.valid is Validity.UNKNOWN
     assert "in t/broker-a/0" in record.reasons[0]
+
+
+def test_a_group_that_handled_messages_is_judged_whether_the_run_names_it_or_not() -> None:
+    story = Story().tell("0>s(a) 0<s(a)@0 2>handle=[0:a] 2<handle").drain("[a]")
+    record = check_delivery(gather(story.history()))
+    assert record.valid is Validity.UNKNOWN
+    assert "group g: nothing was recorded of it after the drain" in record.reasons
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "verdict"),
+    [
+        ("dead", "a", Validity.VALID),
+        ("retry", "a", Validity.VALID),
+        ("dead", "z", Validity.UNKNOWN),
+        ("retry", "z", Validity.UNKNOWN),
+    ],
+)
+def test_what_nobody_sent_is_no_message_of_the_group(part: str, name: str, verdict: Validity) -> None:
+    story = Story(consumer_groups=["g"]).tell("0>s(a) 0<s(a)@0 2>handle=[0:a] 2xhandle")
+    story.drain("[a]", top=1, finish=False).tell("2>handle=[0:a,1:r/9/1] 2<handle")
+    story.group_final(retry=name if part == "retry" else "", dead=name if part == "dead" else "")
+    assert check_delivery(gather(story.finish().history())).valid is verdict
