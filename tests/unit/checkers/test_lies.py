@@ -169,16 +169,17 @@ def another_reader_from_the_beginning(run: Told) -> None:
 
 
 def handlers_that_took_what_was_read(run: Told) -> None:
-    """Each batch goes to a handler at once; the group commits behind it, and finds that again."""
+    """Each batch goes to a handler at once; a group commits behind it, and finds that again."""
     told: list[Event] = []
     for event in run.events:
         told.append(event)
         if event.f == "poll" and event.type == "ok" and event.value[QUEUE]:
-            place: dict[str, Any] = {"queue": QUEUE, "group": "g"}
             got, after = {QUEUE: event.value[QUEUE]}, event.value[QUEUE][-1][0] + 1
-            for f, asked, answered in (("handle", got, got), ("commit", after, after), ("fetch-offset", None, after)):
-                told.append(Event(0, event.time, 7000, "invoke", f, asked, **place))
-                told.append(Event(0, event.time, 7000, "ok", f, answered, **place))
+            told.append(Event(0, event.time, 7000, "invoke", "handle", got))
+            told.append(Event(0, event.time, 7000, "ok", "handle", got))
+            for f, asked in (("commit", after), ("fetch-offset", None)):
+                told.append(Event(0, event.time, 7000, "invoke", f, asked, queue=QUEUE, group="g"))
+                told.append(Event(0, event.time, 7000, "ok", f, after, queue=QUEUE, group="g"))
     for before, event in pairwise(told):
         event.time = max(event.time, before.time + 1)
     run.events = told
