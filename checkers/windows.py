@@ -235,7 +235,7 @@ def windows(history: History, span: Phases) -> tuple[Window, ...]:
         if not _is_end(event):
             open_starts[key] = event
         begun = started or event
-        end_time = int(value.get("t_done", event.time)) if _is_end(event) else span.load_end
+        end_time = min(int(value.get("t_done", event.time)), event.time) if _is_end(event) else span.load_end
         proof = _proof(value.get("verified")) if _is_end(event) else Proof.MISSING
         if action == "heal":
             unique = latest.get(name)

@@ -304,6 +304,16 @@ def test_a_cut_or_a_pause_that_was_meant_to_last_goes_on_until_it_is_healed(kind
     assert types(record, Severity.UNDECIDED) == found
 
 
+def test_a_fault_was_done_before_that_was_recorded() -> None:
+    story = two("").fault("k", "kill", targets=[NODES[0]])
+    recorded = story.now
+    story.events[-1].value["t_done"] = recorded + 10**10
+    story.now += 10**9
+    story.fault("k", "kill", "heal", targets=[NODES[0]])
+    (window,) = gather(story.drain("[a,b]").history()).windows
+    assert window.a2 == recorded
+
+
 def test_a_fault_on_what_the_run_does_not_know_hit_nobody_knows_what() -> None:
     def run(target: str) -> set[str]:
         story = Story(clients=["client-1"], name_servers=["namesrv-1"]).tell("0>s(a) 0<s(a)@0")
