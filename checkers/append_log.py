@@ -205,8 +205,10 @@ def check_append_log(facts: Facts, mode: str | None = None) -> Record:
         placed = facts.promised & (facts.logs.send_row >= 0)
         findings.coverage["promised messages"] = int(np.count_nonzero(placed)) / promised
         if not bool(placed[facts.promised].all()):
-            # Found in the drain all the same, their order is judged by the offset seen there.
-            silent = np.flatnonzero(facts.promised & ~placed & ~facts.logs.seen[sends.value])
+            # Found at an offset all the same, their order is judged by that.
+            found_at = np.zeros(len(facts.history.values), dtype=bool)
+            found_at[facts.logs.value[facts.logs.value >= 0]] = True
+            silent = np.flatnonzero(facts.promised & ~placed & ~found_at[sends.value])
             if len(silent):
                 findings.doubt(f"{len(silent)} acknowledged messages have no known offset")
     return findings.record()

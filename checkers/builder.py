@@ -293,11 +293,12 @@ class HistoryBuilder:
                 del self._entry_value[start:]
                 raise
             clear = moved or name in seek
+            place = None if moved and batch else seek.get(name, from_offset.get(name))
             row = (
                 asked[0], index, _TYPE[event.type], kind, process, queue, start, len(self._entry_offset),
                 _MODE.get(event.mode or invoked.mode, MODE_NONE), int(clear),
                 self._groups[event.group or invoked.group], self._nodes[event.node],
-                int(place if (place := seek.get(name, from_offset.get(name))) is not None else -1),
+                -1 if place is None else int(place),
                 event.round or invoked.round or 0, int(bool(event.complete)),
                 -1 if event.sentinel is None or isinstance(event.sentinel, bool) else event.sentinel,
                 int(bool(event.filtered or invoked.filtered or name in (event.rebalance or ()))),

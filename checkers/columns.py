@@ -40,6 +40,9 @@ MODE_SUBSCRIBE: Final = 2
 
 ASSIGNMENTS: Final = frozenset({"assign", "subscribe"})
 
+ALIAS_TOPICS: Final = ("%RETRY%", "%DLQ%", "SCHEDULE_TOPIC_XXXX", "rmq_sys_")
+"""Topics that hold second copies of messages; their offsets say nothing about the queue a message was sent to."""
+
 NEMESIS_PROCESS: Final = -1
 LAB_PROCESS: Final = -2
 
@@ -123,7 +126,8 @@ class Reads:
     """One row for each queue of each read (`poll`, `read`, `drain`, `handle`) that returned or cleared something.
 
     Entries `start:stop` of `Entries` are what it returned. `clear` marks an explicit seek, an offset the broker moved
-    or a lost assignment: what the process remembered of the queue ends there. `asked` is the offset a `read` named.
+    or a lost assignment: what the process remembered of the queue ends there. `asked` is the offset a `read` or a seek
+    named, -1 where there was none or the broker moved the reader elsewhere.
     """
 
     invoked: Small

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Final
 
-from checkers.columns import NEVER
+import numpy as np
+
+from checkers.columns import HANDLE, MODE_SUBSCRIBE, NEVER, OK
 from checkers.facts import Facts
-from checkers.observations import SIDE, Route, Status
+from checkers.observations import SIDE, Route, Status, whole_number
 from checkers.windows import NETWORK, ROLE_CHANGES, Window
 
 DOWN: Final = frozenset({"kill", "destroy", "remove", "pause", "power", "powerloss", "crash", "restart"})
@@ -84,6 +86,48 @@ def answers_while_down(facts: Facts, window: Window) -> list[Status]:
                 if one.answered and one.incarnation == life and window.a2 < one.asked and one.time < until
             ]  # fmt: skip
     return found
+
+
+def answers_to_clients(facts: Facts, window: Window) -> list[tuple[int, int, str]]:
+    """Return operations of clients (their two events, and the node) that a kill, a destruction or a pause rules out:
+    begun after it was done and answered before any healing, by what it had struck.
+
+    Clients are not told which life of a node answers them, so nodes are left out that may have been started more than
+    once. So is what subscribed members were given, of which nobody knows when it was asked for.
+    """
+    if window.family not in STRUCK:
+        return []
+    history, time = facts.history, facts.history.events.time
+    found: list[tuple[int, int, str]] = []
+    for node in window.targets:
+        numbers = [number for number, name in enumerate(history.nodes) if history.meta.node_at(name) == node]
+        until = min(
+            [window.h1, *(w.h1 for w in facts.windows if w.heal_seen and node in w.targets and w.h1 >= window.a2)]
+        )
+        if not numbers or not _started_once(facts, window, node, until):
+            continue
+        asked = (history.reads.kind != HANDLE) & (history.reads.mode != MODE_SUBSCRIBE)
+        for table, timed in ((history.sends, np.ones(len(history.sends), dtype=bool)), (history.reads, asked)):
+            mine = np.flatnonzero(timed & (table.type == OK) & np.isin(table.node, numbers) & (table.returned >= 0))
+            inside = mine[(time[table.invoked[mine]] > window.a2) & (time[table.returned[mine]] < until)]
+            found += [(int(table.invoked[row]), int(table.returned[row]), node) for row in inside.tolist()]
+    return sorted(found)
+
+
+def _started_once(facts: Facts, window: Window, node: str, until: int) -> bool:
+    """Tell whether a fault struck the node's only life between the last answer before it and the first one after it,
+    apart from the one that its healing began."""
+    told = [
+        (one.asked, one.time, whole_number(one.incarnation))
+        for one in (*facts.observed.statuses, *facts.observed.appointed)
+        if one.node == node and one.answered
+    ]
+    before = [life for _, answered, life in told if answered <= window.a1]
+    after = [life for asked, _, life in sorted(told) if asked >= until]
+    meanwhile = {life for asked, answered, life in told if asked > window.a2 and answered < until}
+    if not before or before[-1] is None or not meanwhile <= {before[-1]}:
+        return False
+    return not after or (after[0] is not None and after[0] <= before[-1] + (window.family != "pause"))
 
 
 def answers_across(facts: Facts, window: Window) -> list[Route]:

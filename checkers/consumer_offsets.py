@@ -28,7 +28,8 @@ from checkers.verdict import Anomaly, Findings, Record, Severity
 NAME: Final = "C11"
 TITLE: Final = "consumer offsets are found again"
 
-KINDS: Final = ("commit", "reset-offset", "fetch-offset", "start-offset")
+WRITES: Final = ("commit", "reset-offset")
+KINDS: Final = (*WRITES, "fetch-offset", "start-offset")
 
 
 def check_consumer_offsets(facts: Facts) -> Record:
@@ -45,11 +46,13 @@ def check_consumer_offsets(facts: Facts) -> Record:
                 by_place.setdefault((group, queue), []).append(
                     _Step(one, _value(one.asked, queue), _value(one.answer, queue))
                 )
+    # Where a client library commits by itself no commit is recorded, and an offset may come from one of those.
+    commits = {group for (group, _), mine in by_place.items() if any(step.one.f in WRITES for step in mine)}
     judged = 0
     worst: list[dict[str, Any]] = []
     recoveries: list[dict[str, Any]] = []
     for (group, queue), mine in sorted(by_place.items()):
-        place = _Place(facts, group, queue, findings)
+        place = _Place(facts, group, queue, findings, told=group in commits)
         place.sweep(mine)
         judged += place.judged
         worst.append(
@@ -160,6 +163,7 @@ class _Place:
     group: str
     queue: str
     findings: Findings
+    told: bool = True
     judged: int = 0
     largest: int = 0
     taken_back: int = 0
@@ -188,7 +192,7 @@ class _Place:
                 marks.append((int(self.facts.history.events.position[one.returned.index]), 1, step))
         lengths = _lengths(self.facts, self.queue)
         for _, what, step in sorted(marks, key=lambda mark: mark[:2]):
-            if step.one.f in ("commit", "reset-offset"):
+            if step.one.f in WRITES:
                 self._write(step.one, step.asked, begins=what == 0)
             elif what == 0:
                 self.fetching[step.one.invoked.index] = _Open(self.floor, self.resets)
@@ -205,9 +209,12 @@ class _Place:
             self.answers.append(_Answer(time_of(one.invoked.index), time_of(one.returned.index), right, node))
 
     def _write(self, one: Operation, asked: Any, *, begins: bool) -> None:
+        if one.f == "reset-offset" and one.type == "fail":  # it never was, so what held before goes on to hold
+            return
         value = whole(asked)
         if value is None:
             self.findings.doubt(f"a {one.f} of {self.group} on {self.queue} has no offset")
+            self.told = False
             return
         if begins:
             if one.type != "fail":
@@ -260,6 +267,11 @@ class _Place:
             self._found("rollback", severity, one, f"answered {value}, {lost} less", floor)
             self._rebase(max(value, 0), one)
         wrote = self.ceiling >= 0
+        if not wrote and not none and one.f == "fetch-offset":
+            if self.told:
+                self._found("from-nowhere", Severity.VIOLATION, one, f"answered {value}, and nothing was committed yet")
+            else:
+                self.findings.doubt(f"{self.group} found offsets of which no commit is recorded")
         if wrote and value > self.ceiling:
             kind = "start-mismatch" if one.f == "start-offset" else "from-nowhere"
             self._found(kind, Severity.VIOLATION, one, f"answered {value}, and at most {self.ceiling} was committed")

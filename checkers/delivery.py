@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from checkers.columns import HANDLE, INFO, OK, POLL, Mask
+from checkers.columns import HANDLE, INFO, OK, POLL, Int, Mask
 from checkers.drain import split_queue
 from checkers.explain import send_story, some, value_name
 from checkers.facts import Facts
@@ -26,7 +26,7 @@ def check_delivery(facts: Facts) -> Record:
     findings = Findings(NAME, TITLE)
     history = facts.history
     finals = _finals(facts)
-    groups = list(dict.fromkeys([*history.meta.consumer_groups, *sorted(finals)]))
+    groups = list(dict.fromkeys([*history.meta.consumer_groups, *sorted({*finals, *_handling(facts)})]))
     for group in groups:
         _group(facts, group, finals.get(group), findings)
     findings.counts["groups"] = len(groups)
@@ -40,6 +40,12 @@ def _finals(facts: Facts) -> dict[str, dict[str, Any]]:
         if isinstance(event.value, dict) and event.value.get("group"):
             found[str(event.value["group"])] = event.value
     return found
+
+
+def _handling(facts: Facts) -> list[str]:
+    """Return the groups whose handlers took messages, whether the run names them or not."""
+    reads, names = facts.history.reads, facts.history.groups
+    return [names[number] for number in np.unique(reads.group[reads.kind == HANDLE]).tolist() if number >= 0]
 
 
 def _served(facts: Facts, group: str, final: dict[str, Any] | None) -> tuple[Mask, Mask, set[int]]:
@@ -83,13 +89,13 @@ def _group(facts: Facts, group: str, final: dict[str, Any] | None, findings: Fin
     relevant = [step for step in steps if step.scope in {"*", "", group} or step.scope in history.queues]
     settled = bool(relevant) and all(step.ok for step in relevant)
     lag: dict[str, Any] = (final or {}).get("lag") or {}
-    behind = {name: count for name, count in lag.items() if not isinstance(count, int) or count > 0}
+    behind = {name: count for name, count in lag.items() if not isinstance(count, int) or count != 0}
     decided = settled and final is not None and final.get("ok") is True and not behind
     if not decided:
         reason = (
             "nothing was recorded of it after the drain"
             if final is None
-            else f"it still lags in {some(behind)}"
+            else f"it still lags, or is beyond the end, in {some(behind)}"
             if behind
             else "the lab could not read its final state"
             if final.get("ok") is not True
@@ -109,6 +115,29 @@ def _group(facts: Facts, group: str, final: dict[str, Any] | None, findings: Fin
     missing = np.flatnonzero(required & ~gone & ~handled[sends.value])
     certain = missing[~perhaps[sends.value[missing]]]
     findings.more("perhaps-handled", Severity.NOTE, len(missing) - len(certain))
+    strangers = [
+        name for part in ("retry", "dead") for name in (final or {}).get(part) or ()
+        if (value := history.value_numbers.get(name, -1)) < 0 or not facts.logs.attempted[value]
+    ]  # fmt: skip
+    if strangers:
+        findings.doubt(f"group {group}: its retry or dead-letter topic holds {some(strangers)}, which nobody sent")
+    # What was answered only after its queue's sentinel had been sent may have been stored when the group had caught up.
+    begun = np.where(facts.send_queue >= 0, facts.drain.asked[facts.send_queue], -1)
+    late = (sends.sentinel == 0) & (begun >= 0) & (sends.returned > begun)
+    _skipped(facts, findings, group, certain[~late[certain]], decided)
+    _skipped(facts, findings, group, certain[late[certain]], False)
+    required_count = int(np.count_nonzero(required & ~gone))
+    findings.counts[f"{group} required"] = required_count
+    findings.counts[f"{group} handled"] = int(np.count_nonzero(required & ~gone & handled[sends.value]))
+    findings.counts[f"{group} retry"] = len((final or {}).get("retry") or ())
+    findings.counts[f"{group} dead"] = len((final or {}).get("dead") or ())
+    findings.counts[f"{group} duplicates"] = _duplicates(facts, group)
+    findings.coverage[group] = 1.0 if decided else 0.0
+
+
+def _skipped(facts: Facts, findings: Findings, group: str, certain: Int, decided: bool) -> None:
+    """Report messages that a group never handled, as skipped if it is decided that it had all it was due."""
+    history, sends = facts.history, facts.history.sends
     severity = Severity.VIOLATION if decided else Severity.UNDECIDED
     for row in certain[:KEPT_PER_TYPE].tolist():
         ops = tuple(int(i) for i in (sends.invoked[row], sends.returned[row]) if i >= 0)
@@ -126,13 +155,6 @@ def _group(facts: Facts, group: str, final: dict[str, Any] | None, findings: Fin
             )
         )
     findings.more("skipped", severity, len(certain) - KEPT_PER_TYPE)
-    required_count = int(np.count_nonzero(required & ~gone))
-    findings.counts[f"{group} required"] = required_count
-    findings.counts[f"{group} handled"] = int(np.count_nonzero(required & ~gone & handled[sends.value]))
-    findings.counts[f"{group} retry"] = len((final or {}).get("retry") or ())
-    findings.counts[f"{group} dead"] = len((final or {}).get("dead") or ())
-    findings.counts[f"{group} duplicates"] = _duplicates(facts, group)
-    findings.coverage[group] = 1.0 if decided else 0.0
 
 
 def _duplicates(facts: Facts, group: str) -> int:

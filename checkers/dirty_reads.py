@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from checkers.columns import HANDLE, OK, Int
+from checkers.columns import Int
 from checkers.explain import value_name
 from checkers.facts import Facts
 from checkers.verdict import KEPT_PER_TYPE, Anomaly, Findings, Record, Severity
@@ -25,15 +25,16 @@ def check_dirty_reads(facts: Facts) -> Record:
     """Run C12."""
     findings = Findings(NAME, TITLE)
     history, logs, drain = facts.history, facts.logs, facts.drain
-    reads, entries = history.reads, history.entries
+    entries = history.entries
     findings.counts["entries judged"] = 0
     if not len(entries):
         if history.meta.mode == "dledger":
             findings.doubt("nothing was read, so nothing could be taken back")
         return findings.record()
-    # A first drain that a restart of everything followed (D8) is an ordinary read.
-    ordinary = ~drain.final & (reads.kind != HANDLE) & (reads.type == OK)
-    usable = ordinary[entries.read] & (logs.entry_row >= 0) & drain.decided[reads.queue[entries.read]]
+    # A first drain that a restart of everything followed (D8) is an ordinary read. Whatever was shown was shown: to
+    # handlers however they took it, and by an answer that broke off.
+    ordinary = ~drain.final
+    usable = ordinary[entries.read] & (logs.entry_row >= 0) & drain.decided[history.reads.queue[entries.read]]
     findings.counts["entries judged"] = int(np.count_nonzero(usable))
     total = int(np.count_nonzero(ordinary[entries.read] & (logs.entry_row >= 0)))
     if total:
@@ -49,7 +50,7 @@ def check_dirty_reads(facts: Facts) -> Record:
     taken = _key(facts, kept)
     replaced = np.isin(_key(facts, disowned), taken)
     promised = logs.promised[logs.value[disowned]]
-    excused = ~promised & logs.rewound[logs.queue[disowned]]
+    excused = ~promised & logs.revocable[disowned]
     for strong in (True, False):
         for other in (True, False):
             for note in (True, False):

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from checkers.columns import History, Int, Mask
+from checkers.columns import ALIAS_TOPICS, History, Int, Mask
 from checkers.event import Event, HistoryError
 from checkers.files import read_lines
 from checkers.observations import whole
@@ -94,10 +94,12 @@ class Replicas:
     queue_names: Sequence[str]
 
     def holders(self, group: str, count: int) -> Int:
-        """Return for each value number on how many of the group's replicas it was found."""
+        """Return for each value number on how many of the group's replicas it was found; a second copy in a topic of
+        such is not the message."""
         copies = np.zeros(count, dtype=np.int64)
+        second = np.array([name.startswith(ALIAS_TOPICS) for name in self.queue_names] + [False], dtype=bool)
         for dump in self.final.get(group, ()):
-            known = np.unique(dump.value[dump.value >= 0])
+            known = np.unique(dump.value[(dump.value >= 0) & ~second[dump.queue]])
             copies[known] += 1
         return copies
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from checkers.conditions import answers_across, answers_while_down
-from checkers.explain import seconds
+from checkers.conditions import answers_across, answers_to_clients, answers_while_down
+from checkers.explain import seconds, some
 from checkers.facts import Facts
-from checkers.observations import Route, Status
 from checkers.verdict import Anomaly, Findings, Record, Severity
 from checkers.windows import Proof, Window
 
@@ -37,6 +36,11 @@ def check_fault_proof(facts: Facts) -> Record:
         elif window.injected.holds:
             for word in {window.kind, window.family}:
                 proven[word] = proven.get(word, 0) + 1
+            if strangers := _strangers(facts, window):
+                text = f"{window.title} ({window.id}) hit {some(strangers)}, which the run does not name"
+                findings.found(
+                    Anomaly("no-target", Severity.UNDECIDED, text, ops=window.ops, core=window.ops, fault=window.id)
+                )
         else:
             _unproven(findings, window, "unproven-injection", "injection", window.injected, window.a1)
         _contradicted(facts, findings, window)
@@ -73,21 +77,44 @@ def _contradicted(facts: Facts, findings: Findings, window: Window) -> None:
     fault had no effect."""
     if not window.injected.holds:
         return
-    first: Status | Route
+    shown = _contradiction(facts, window)
+    if shown is not None:
+        what, events = shown
+        text = f"{window.title} ({window.id}) counts as proven from {seconds(window.a2)} on, but {what}"
+        ops = tuple(sorted({*window.ops, *events}))
+        findings.found(Anomaly("no-effect", Severity.UNDECIDED, text, ops=ops, core=ops, fault=window.id))
+
+
+def _contradiction(facts: Facts, window: Window) -> tuple[str, tuple[int, ...]] | None:
+    """Return in words what contradicts that a fault had an effect, and the events that show it."""
+
+    def answered(who: str, asked: int, how: str, *events: int) -> tuple[str, tuple[int, ...]]:
+        return f"{who} answered a question that was asked at {seconds(asked)}, {how}", events
+
     if answers := answers_while_down(facts, window):
-        first = min(answers, key=lambda one: one.asked)
-        who, how = first.node, "without having been started anew"
-    elif across := answers_across(facts, window):
-        first = min(across, key=lambda one: one.asked)
-        who, how = first.ns, f"from {first.source}, from which it is cut off"
-    else:
-        return
-    text = (
-        f"{window.title} ({window.id}) counts as proven from {seconds(window.a2)} on, but {who} answered a "
-        f"question that was asked at {seconds(first.asked)}, {how}"
-    )
-    ops = tuple(sorted({*window.ops, first.index}))
-    findings.found(Anomaly("no-effect", Severity.UNDECIDED, text, ops=ops, core=ops, fault=window.id))
+        one = min(answers, key=lambda status: status.asked)
+        return answered(one.node, one.asked, "without having been started anew", one.index)
+    if served := answers_to_clients(facts, window):
+        invoked, returned, node = served[0]
+        return answered(node, facts.history.time_of(invoked), "by a client", invoked, returned)
+    if across := answers_across(facts, window):
+        route = min(across, key=lambda one: one.asked)
+        return answered(route.ns, route.asked, f"from {route.source}, from which it is cut off", route.index)
+    return None
+
+
+def _strangers(facts: Facts, window: Window) -> list[str]:
+    """Return targets that are neither nodes nor hosts nor groups of a run that names all of its own."""
+    meta, observed = facts.history.meta, facts.observed
+    if not (meta.groups and meta.clients and meta.name_servers):
+        return []
+    known = {*meta.groups, *meta.name_servers, *meta.clients, *meta.hosts, *meta.hosts.values()}
+    for group in meta.groups.values():
+        known.update((*group.nodes, *group.electors, *group.learners))
+    for change in observed.memberships:
+        known.update((*change.voters, *change.learners))
+    known.update(status.node for status in (*observed.statuses, *observed.appointed))
+    return [name for name in window.targets if name not in known]
 
 
 def _orphans(facts: Facts, findings: Findings) -> None:

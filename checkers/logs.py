@@ -4,23 +4,20 @@ From all reads of any outcome, and the offsets brokers answered to sends, comes 
 offset, value). Several checkers ask it the same questions, so it is made once.
 
 After a role change or the loss of a store a value without SEND_OK may rightly give way to another at its offset. Such
-a *disowned* row (no promise, and not in the drained log) proves nothing about order and is not settled.
+a *disowned* row (no promise, and not in the drained log) proves nothing about order and is not settled. In a Raft group
+the loss of disks takes nothing back that was sent after the last of them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from checkers.columns import FAIL, NEVER, OK, History, Int, Mask
+from checkers.columns import ALIAS_TOPICS, FAIL, NEVER, OK, History, Int, Mask
 from checkers.drain import Drain, promises, split_queue
 from checkers.windows import ROLE_CHANGES, STORE_LOSS, Window
-
-ALIAS_TOPICS: Final = ("%RETRY%", "%DLQ%", "SCHEDULE_TOPIC_XXXX", "rmq_sys_")
-"""Topics that hold second copies of messages; their offsets say nothing about the queue a message was sent to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +27,8 @@ class QueueLogs:
     `rank` is the dense index of the row's offset among its queue's settled offsets (-1 for disowned rows).
     `entry_row` and `send_row` give the row of each entry and of each answered send (-1: none). By value number:
     `promised` (SEND_OK), `attempted`, `failed`, `seen` (any read),
-    `drained` (in the final drain) and `sender` (its row in `Sends`). By queue number: `alias`, `rewound`.
+    `drained` (in the final drain) and `sender` (its row in `Sends`). By queue number: `alias`, `rewound`. `revocable`
+    marks rows whose value may rightly have lost its place, if nobody promised it.
     """
 
     queue: npt.NDArray[np.int32]
@@ -49,6 +47,7 @@ class QueueLogs:
     sender: npt.NDArray[np.int32]
     alias: Mask
     rewound: Mask
+    revocable: Mask
     clashes: Int
 
     def span(self, queue: int) -> tuple[int, int]:
@@ -122,6 +121,24 @@ def _quorum_lost(history: History, windows: tuple[Window, ...], name: str) -> bo
     return bool(struck) and group.votes - len(struck) + group.votes <= len(group.electors)
 
 
+def _sent_after_losses(history: History, windows: tuple[Window, ...], queue: Int, sender: Int) -> Mask:
+    """Mark rows of Raft groups that were sent after the last loss of a disk of their group: nothing excuses their end.
+
+    Elsewhere a replica that took over, or lost its tail, may disown what was sent to another one at any time.
+    """
+    if history.meta.mode != "dledger":
+        return np.zeros(len(queue), dtype=bool)
+    last = np.full(len(history.queues), -1, dtype=np.int64)
+    for number, name in enumerate(history.queues):
+        group = history.meta.groups.get(split_queue(name)[1])
+        if group is not None:
+            near = {*group.nodes, *group.electors}
+            last[number] = max((w.a2 for w in windows if w.family in STORE_LOSS and w.touches(near)), default=-1)
+    begun = history.events.time[history.sends.invoked[sender]] if len(history.sends) else np.zeros(len(queue), np.int64)
+    after: Mask = (sender >= 0) & (begun > last[queue])
+    return after
+
+
 def _dense_ranks(queue: Int, offset: Int, settled: Mask) -> Int:
     """Number the settled offsets of each queue from 0 upwards."""
     rank = np.full(len(queue), -1, dtype=np.int64)
@@ -178,7 +195,8 @@ def queue_logs(history: History, windows: tuple[Window, ...], drain: Drain) -> Q
     in_drain[entry_row[(entry_row >= 0) & final]] = True
 
     known = value >= 0
-    settled = ~rewound[queue] | in_drain | (known & promised[value])
+    revocable = rewound[queue] & ~_sent_after_losses(history, windows, queue, np.where(known, sender[value], -1))
+    settled = ~revocable | in_drain | (known & promised[value])
     real = np.flatnonzero(known)
     same = (queue[real][1:] == queue[real][:-1]) & (offset[real][1:] == offset[real][:-1])
     clashes = real[np.flatnonzero(same) + 1]
@@ -199,6 +217,7 @@ def queue_logs(history: History, windows: tuple[Window, ...], drain: Drain) -> Q
         sender=sender,
         alias=alias,
         rewound=rewound,
+        revocable=revocable,
         clashes=clashes,
     )
 

@@ -133,6 +133,11 @@ def whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**62 else None
 
 
+def whole_number(text: str | None) -> int | None:
+    """Return the number a word stands for, such as that of a life of a node; None if it stands for none."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+
+
 def word(value: Any) -> str | None:
     """Return a name or a number as text, and None for anything else."""
     if isinstance(value, str):
@@ -313,6 +318,10 @@ def unwatched(history: History, observed: Observed, excluded: frozenset[str], be
         ]
         told = {status.node for status in statuses if status.answered}
         changes = [change for change in observed.memberships if change.group == group]
+        doubts += [
+            f"{group}: a configuration counts {change.quorum} of {len(change.voters)} voters as a quorum"
+            for change in changes if not len(change.voters) // 2 < change.quorum <= len(change.voters)
+        ]  # fmt: skip
         joined = {voter for change in changes for voter in change.voters} - set(voters) - excluded
         if mute := [node for node in (*wanted, *sorted(joined)) if node not in told]:
             doubts.append(f"{group}: {', '.join(mute)} never said what it was")

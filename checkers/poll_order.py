@@ -124,6 +124,40 @@ def report_between_polls(facts: Facts, findings: Findings) -> None:
             findings.more(kind, severity, len(mine) - KEPT_PER_TYPE)
 
 
+def report_from_elsewhere(facts: Facts, findings: Findings) -> None:
+    """A read from an offset that it names begins with the message there, or the next one behind a gap."""
+    reads, entries, logs = facts.history.reads, facts.history.entries, facts.logs
+    rows = np.flatnonzero(
+        (reads.asked >= 0) & (reads.stop > reads.start) & (reads.type == OK) & (reads.loose == 0)
+        & ((reads.kind == POLL) | (reads.kind == READ)) & ~logs.alias[reads.queue]
+    )  # fmt: skip
+    if not len(rows):
+        return
+    first, asked, queue = entries.offset[reads.start[rows]], reads.asked[rows], reads.queue[rows].astype(np.int64)
+    standing = np.flatnonzero(logs.settled)
+    span = max(int(logs.offset.max(initial=0)), int(asked.max())) + 1
+    places = logs.queue[standing].astype(np.int64) * span + logs.offset[standing]
+    at = np.searchsorted(places, queue * span + asked)
+    skipped = np.searchsorted(places, queue * span + first) - at  # copies of one offset count, which only C6 minds
+    for kind, bad in (("poll-skip", (first > asked) & (skipped > 0)), ("nonmonotonic-poll", first < asked)):
+        found = np.flatnonzero(bad)
+        subscribed = reads.mode[rows[found]] == MODE_SUBSCRIBE
+        for mine, severity in ((found[~subscribed], Severity.VIOLATION), (found[subscribed], Severity.NOTE)):
+            for place in mine[:KEPT_PER_TYPE].tolist():
+                read = int(rows[place])
+                name = facts.queue_name(int(reads.queue[read]))
+                over = int(standing[at[place]]) if kind == "poll-skip" else -1
+                left = f", leaving out {value_name(facts.history, int(logs.value[over]))}" if over >= 0 else ""
+                text = (
+                    f"process {int(reads.process[read])} asked for {name} from offset {int(asked[place])} on and was "
+                    f"given {_text(facts, int(reads.start[read]))} first{left}"
+                )
+                ops = (int(reads.invoked[read]), int(reads.returned[read]))
+                offsets = (int(asked[place]), int(first[place]))
+                findings.found(Anomaly(kind, severity, text, name, (), offsets, ops, ops))
+            findings.more(kind, severity, len(mine) - KEPT_PER_TYPE)
+
+
 def _between(
     facts: Facts, findings: Findings, kind: str, severity: Severity, words: str, before: int, now: int
 ) -> None:

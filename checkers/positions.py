@@ -170,7 +170,11 @@ def _forward(statuses: Sequence[Status], findings: Findings) -> None:
 
 
 class _Floors:
-    """How far each queue was promised by when, in terms up to a given one."""
+    """How far each queue was promised by when, in terms up to a given one.
+
+    A promise whose term nobody knows may be that of a later leader, of which one that is cut off has not heard: it
+    binds the node that gave it, and no other.
+    """
 
     def __init__(self, facts: Facts) -> None:
         sends = facts.history.sends
@@ -178,14 +182,20 @@ class _Floors:
         self._rows = np.flatnonzero(facts.promised & (sends.offset >= 0) & (sends.queue >= 0) & (sends.returned >= 0))
         self._queue = sends.queue[self._rows]
         self._term = facts.send_term[self._rows]
-        self._made: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
+        nodes = [facts.history.meta.node_at(name) for name in facts.history.nodes]
+        self._numbers = {name: number for number, name in enumerate(dict.fromkeys(nodes))}
+        self._node = np.array([self._numbers[name] for name in nodes] + [-1], dtype=np.int64)[sends.node[self._rows]]
+        self._made: dict[tuple[int, int, str], tuple[list[int], list[int]]] = {}
 
-    def before(self, queue: int, term: int, time: int) -> int:
-        """Return the row of the send with the largest offset promised before an instant, -1 if there is none."""
-        key = (queue, term)
+    def before(self, queue: int, term: int, node: str, time: int) -> int:
+        """Return the row of the send with the largest offset that was promised before an instant and binds a leader of
+        a term, -1 if there is none."""
+        key = (queue, term, node)
         if key not in self._made:
             sends, when = self._facts.history.sends, self._facts.history.events.time
-            mine = self._rows[(self._queue == queue) & (self._term <= term)]
+            own = self._node == self._numbers.get(node, -2)
+            binds = np.where(self._term >= 0, self._term <= term, own)
+            mine = self._rows[(self._queue == queue) & binds]
             mine = mine[np.argsort(when[sends.returned[mine]], kind="stable")]
             offsets = sends.offset[mine]
             fresh = np.flatnonzero(offsets == np.maximum.accumulate(offsets)) if len(mine) else mine
@@ -214,7 +224,7 @@ def _rollback(facts: Facts, leaders: Sequence[Status], findings: Findings) -> No
             if key in told:
                 continue
             number = numbers.get(queue, -1)
-            row = floors.before(number, status.term or 0, status.asked) if number >= 0 else -1
+            row = floors.before(number, status.term or 0, status.node, status.asked) if number >= 0 else -1
             if row >= 0 and high < int(sends.offset[row]) + 1:
                 told.add(key)
                 text = (

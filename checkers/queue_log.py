@@ -10,7 +10,13 @@ from checkers.append_log import Ranged, inversions
 from checkers.columns import FAIL, HANDLE, NEVER, OK, Int
 from checkers.explain import seconds, value_name
 from checkers.facts import Facts
-from checkers.poll_order import measure_lag, report_between_polls, report_inside_polls, report_send_order
+from checkers.poll_order import (
+    measure_lag,
+    report_between_polls,
+    report_from_elsewhere,
+    report_inside_polls,
+    report_send_order,
+)
 from checkers.queue_offsets import report_clashes, report_copies, report_lost_writes, report_strays
 from checkers.verdict import KEPT_PER_TYPE, Anomaly, Findings, Record, Severity
 
@@ -28,6 +34,7 @@ def check_queue_log(facts: Facts) -> Record:
     _unseen(facts, findings)
     report_inside_polls(facts, findings)
     report_between_polls(facts, findings)
+    report_from_elsewhere(facts, findings)
     report_send_order(facts, findings)
     _aborted_reads(facts, findings)
     _future_reads(facts, findings)

@@ -45,8 +45,10 @@ def find_clashes(facts: Facts) -> Clashes:
     new[1:] = (logs.queue[real][1:] != logs.queue[real][:-1]) | (logs.offset[real][1:] != logs.offset[real][:-1])
     place = np.zeros(len(logs.queue), dtype=np.int64)
     place[real] = np.cumsum(new) - 1
-    strong = np.bincount(place[real], weights=logs.promised[logs.value[real]])
-    excused = logs.rewound[logs.queue[rows]] & (strong[place[rows]] <= 1)
+    value = logs.value[real]
+    strong = np.bincount(place[real], weights=logs.promised[value])
+    firm = np.bincount(place[real], weights=~logs.revocable[real] & ~logs.promised[value] & ~logs.drained[value])
+    excused = logs.rewound[logs.queue[rows]] & (strong[place[rows]] <= 1) & (firm[place[rows]] == 0)
     return Clashes(violations=rows[~excused], notes=rows[excused])
 
 

@@ -18,7 +18,7 @@ from checkers.dumps import Dump
 from checkers.explain import some, value_name
 from checkers.facts import Facts
 from checkers.observations import Status
-from checkers.served_log import report_early_answers, report_misplaced
+from checkers.served_log import report_early_answers, report_misplaced, report_unheld
 from checkers.verdict import KEPT_PER_TYPE, Anomaly, Findings, Record, Severity
 from checkers.windows import STORE_LOSS, STORE_REMOVERS
 
@@ -52,6 +52,7 @@ def check_replica_log(facts: Facts) -> Record:
     _copies(facts, findings)
     _stranded(facts, findings)
     report_misplaced(facts, findings)
+    report_unheld(facts, findings)
     report_early_answers(facts, findings)
     if not groups:
         findings.doubt("no group and no dump is known, so no replica log was compared")
@@ -255,7 +256,7 @@ def _tables(facts: Facts, left: Dump, right: Dump, pair: str, findings: Findings
     others = {epoch.number: epoch for epoch in right.epochs}
     for epoch in left.epochs:
         other = others.get(epoch.number)
-        if other is None or max(epoch.start, other.start) <= begin:
+        if other is None or max(epoch.start, other.start) <= begin > 0:  # where a trimmed log's first term began
             continue
         known = not raft or (epoch.id and other.id)
         if (known and epoch.id != other.id) or epoch.start != other.start:
@@ -333,10 +334,10 @@ def _tail(
 def _truncated(facts: Facts, before: Dump, after: Dump, findings: Findings) -> None:
     """What a node once called confirmed it must still hold, unchanged, whenever it is read again."""
     wiped = any(
-        window.permanent and window.touches([after.node]) and before.time <= window.a2 and window.a1 <= after.time
+        window.family in STORE_REMOVERS and after.node in window.targets
+        and before.time <= window.a2 and window.a1 <= after.time
         for window in facts.windows
-        if window.family != "promote"
-    )
+    )  # fmt: skip
     if before.commit is None or after.problem is not None or wiped:
         return
     kept = (before.offset + before.size <= before.commit) & (before.offset >= after.begin)

@@ -36,7 +36,7 @@ def check_routes(facts: Facts) -> Record:
     for group in sorted(facts.history.meta.groups):
         judge.group(group)
     findings.counts["answers"] = len(routes)
-    findings.counts["exempt"] = judge.exempted
+    findings.counts["held against the leader due"], findings.counts["exempt"] = judge.judged, judge.exempted
     findings.details["staleness"] = judge.staleness
     _disagreement(facts, routes, findings)
     _client_view(judge.staleness, findings)
@@ -105,7 +105,7 @@ class _Judge:
         self._dead = round(self._meta.routing.dead_s * 1e9)
         self._refresh = round(self._meta.routing.refresh_s * 1e9)
         self._troubles: dict[tuple[str, str], list[tuple[int, int]]] = {}
-        self.exempted = 0
+        self.exempted = self.judged = 0
         self.staleness: list[dict[str, Any]] = []
         self.worst: tuple[float, float] | None = None
 
@@ -130,6 +130,7 @@ class _Judge:
             if self._exempt(route.ns, due.leaders[0], route.asked - self._bound(route), route.time):
                 self.exempted += 1
                 continue
+            self.judged += 1
             self._follows(group, known, due, route, listing)
             self._agrees(group, known, due, route, listing, latest)
         self._regressions(group, known, mine)

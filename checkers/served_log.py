@@ -1,7 +1,8 @@
 """C7, the clients' side: do the replicas' logs hold what clients were told of them?
 
 A record carries its queue and its place there. Where the final drain read a message elsewhere, the index that leads
-readers does not point to the record that carries that place. And in a Raft group a message was acknowledged in the term
+readers does not point to the record that carries that place; where it read a message of which no replica holds a
+record, it points to none. And in a Raft group a message was acknowledged in the term
 of its record or, by a leader that was elected again, in a later one. Comparing replicas with each other can see
 neither, since all may hold the same. O(entries read + records).
 """
@@ -27,8 +28,7 @@ def report_misplaced(facts: Facts, findings: Findings) -> None:
     several = np.bincount(logs.value[read], minlength=len(place)) > 1  # copies, which C1 and C6 tell of
     judged = _judged(facts)
     for group, dumps in facts.replicas.final.items():
-        ready = facts.drain.step("D4", ("*", "", group)) is True
-        severity = Severity.VIOLATION if ready else Severity.UNDECIDED
+        severity = Severity.VIOLATION if _settled(facts, group) else Severity.UNDECIDED
         for dump in dumps:
             known = np.flatnonzero((dump.value >= 0) & (dump.queue >= 0) & (dump.queue_offset >= 0))
             known = known[judged[dump.queue[known]] & (place[dump.value[known]] >= 0) & ~several[dump.value[known]]]
@@ -38,6 +38,40 @@ def report_misplaced(facts: Facts, findings: Findings) -> None:
             for row in bad[:KEPT_PER_TYPE].tolist():
                 findings.found(_misplaced(facts, dump, row, read, severity))
             findings.more("index-mismatch", severity, len(bad) - KEPT_PER_TYPE)
+
+
+def report_unheld(facts: Facts, findings: Findings) -> None:
+    """Report messages that the final drain read and of which no replica's log holds a record of that queue.
+
+    Only where every replica was read whole, from the beginning of its log, after all had become equal. A promise that
+    no log holds at all is *under-replicated*.
+    """
+    history, logs, drain = facts.history, facts.logs, facts.drain
+    read = _drained(facts)
+    read = read[logs.offset[read] <= drain.sentinel[logs.queue[read]]]
+    groups = np.array([facts.group_of(queue) for queue in range(len(history.queues))], dtype=object)
+    count = len(history.values)
+    for group, dumps in facts.replicas.final.items():
+        meta = history.meta.groups.get(group)
+        whole = meta is not None and set(meta.nodes) - drain.excluded <= {dump.node for dump in dumps}
+        if not whole or any(d.problem is not None or d.begin > 0 for d in dumps) or not _settled(facts, group):
+            continue
+        held = np.unique(np.concatenate([_place(dump.value, dump.queue)[dump.value >= 0] for dump in dumps]))
+        mine = read[groups[logs.queue[read]] == group]
+        mine = mine[~(logs.promised[logs.value[mine]] & (facts.replicas.holders(group, count)[logs.value[mine]] == 0))]
+        bad = mine[~np.isin(_place(logs.value[mine], logs.queue[mine]), held)]
+        for row in bad[:KEPT_PER_TYPE].tolist():
+            name, value = facts.queue_name(int(logs.queue[row])), value_name(history, int(logs.value[row]))
+            at = _drain_of(facts, row)
+            ops = tuple(sorted({*at, *(dump.index for dump in dumps)}))
+            text = (
+                f"readers found {value} at {int(logs.offset[row])} of {name} in the end, and no replica of {group} "
+                "holds a record of it there"
+            )
+            findings.found(
+                Anomaly("index-mismatch", Severity.VIOLATION, text, group, (value,), (int(logs.offset[row]),), ops, ops)
+            )
+        findings.more("index-mismatch", Severity.VIOLATION, len(bad) - KEPT_PER_TYPE)
 
 
 def report_early_answers(facts: Facts, findings: Findings) -> None:
@@ -69,6 +103,18 @@ def report_early_answers(facts: Facts, findings: Findings) -> None:
                     )
                 )
             findings.more("ack-before-record", Severity.VIOLATION, len(bad) - KEPT_PER_TYPE)
+
+
+def _settled(facts: Facts, group: str) -> bool:
+    return facts.drain.step("D4", ("*", "", group)) is True
+
+
+def _drain_of(facts: Facts, row: int) -> tuple[int, int]:
+    """Return the events of a final drain that showed a row of the log table."""
+    entries, reads = facts.history.entries, facts.history.reads
+    entry = int(np.flatnonzero((facts.logs.entry_row == row) & facts.drain.final[entries.read])[0])
+    at = int(entries.read[entry])
+    return int(reads.invoked[at]), int(reads.returned[at])
 
 
 def _drained(facts: Facts) -> Int:
@@ -110,8 +156,5 @@ def _misplaced(facts: Facts, dump: Dump, row: int, read: Int, severity: Severity
         f"{int(dump.queue_offset[row])} of {facts.queue_name(int(dump.queue[row]))}, but readers found it at "
         f"{int(logs.offset[seen])} of {facts.queue_name(int(logs.queue[seen]))}"
     )
-    entry = int(np.flatnonzero((logs.entry_row == seen) & facts.drain.final[facts.history.entries.read])[0])
-    reads = facts.history.reads
-    at = int(facts.history.entries.read[entry])
-    ops = tuple(sorted({dump.index, int(reads.invoked[at]), int(reads.returned[at])}))
+    ops = tuple(sorted({dump.index, *_drain_of(facts, seen)}))
     return Anomaly("index-mismatch", severity, text, dump.group, (), (int(dump.offset[row]),), ops, ops)

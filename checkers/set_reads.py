@@ -101,6 +101,7 @@ def check_set(facts: Facts) -> Record:
         findings.doubt(f"{found.twice} elements were added twice, so nobody knows which add a read shows")
     begun = np.array([one.end if one is not None else NEVER for one in found.add], dtype=np.int64)
     findings.counts["attempted"], findings.counts["acknowledged"] = len(added["tried"]), len(added["ok"])
+    _revived(found, findings)
     for node, place in sorted(last.items()):
         read = found.reads[place]
         where = f" on {node}" if node else ""
@@ -120,6 +121,20 @@ def check_set(facts: Facts) -> Record:
         findings.counts[f"recovered{where}"] = len(unsure)
         findings.counts[f"ok{where}"] = len(np.intersect1d(content, added["tried"]))
     return findings.record()
+
+
+def _revived(found: SetHistory, findings: Findings) -> None:
+    """What certainly failed must not turn up in any read, not even in one that did not end ok."""
+    if found.twice:  # one of them may have been added all the same; that nobody knows is said already
+        return
+    failed = {place for place, one in enumerate(found.add) if one is not None and one.type == "fail"}
+    shown: dict[int, Operation] = {}
+    for read, content in zip(found.reads, found.content, strict=True) if failed else ():
+        for element in failed.intersection(content.tolist()):
+            shown.setdefault(element, read)
+    for element, read in sorted(shown.items()):
+        _offer(findings, found, "revived", Severity.VIOLATION, [element],
+               f"{{}} was certainly not added, and the read at event {read.ops[-1]} shows it", read)  # fmt: skip
 
 
 def check_set_full(facts: Facts) -> Record:

@@ -29,6 +29,12 @@ ROLE_CHANGES: Final = frozenset({"promote"})
 NETWORK: Final = frozenset({"partition", "blackhole"})
 """Faults that lose packets between hosts; `Window.cut` tells between which."""
 
+LASTING: Final = NETWORK | {"pause"}
+"""Faults that go on until they are healed, whatever they were meant for: absence proves nothing before."""
+
+FLOWS: Final = ("new_flows", "established_flows")
+"""The pictures of a proof: a row a sending host, a column a receiving one, `1` where packets pass and `0` where not."""
+
 
 class Proof(enum.Enum):
     """Whether probes confirmed the state a fault operation should have left behind."""
@@ -162,18 +168,42 @@ def _cut(kind: str, value: Mapping[str, Any]) -> frozenset[tuple[str, str]] | No
             return frozenset(pairs)
         return None
     evidence = value.get("evidence")
+    return frozenset(_pictured(evidence, FLOWS[0], "0")) or None
+
+
+def _pictured(evidence: Any, name: str, mark: str) -> list[tuple[str, str]]:
+    """Return the ordered pairs of hosts that bear a mark in a picture of what passes; none without a picture."""
     hosts = evidence.get("hosts") if isinstance(evidence, Mapping) else None
-    image = evidence.get("new_flows") if isinstance(evidence, Mapping) else None
+    image = evidence.get(name) if isinstance(evidence, Mapping) else None
     if not isinstance(hosts, Sequence) or not isinstance(image, Sequence) or len(hosts) != len(image):
-        return None
-    lost = [
+        return []
+    return [
         (str(hosts[row]), str(hosts[column]))
         for row, line in enumerate(image)
         if isinstance(line, str) and len(line) == len(hosts)
-        for column, mark in enumerate(line)
-        if mark == "0"
+        for column, one in enumerate(line)
+        if one == mark
     ]
-    return frozenset(lost) or None
+
+
+def _held_to_pictures(window: Window, others: Iterable[Window], proven: int) -> Window:
+    """Hold a cut against the pictures of its proofs: what it cuts must not pass in that of its injection, nor be lost
+    in that of its healing (taken by `proven`, some time after it was done), unless another cut lasts."""
+    cut = window.cut or frozenset()
+
+    def shown(action: str, mark: str) -> bool:
+        evidence = window.evidence.get(action)
+        return any(not cut.isdisjoint(_pictured(evidence, name, mark)) for name in FLOWS)
+
+    if window.injected is Proof.TRUE and shown("inject", "1"):
+        window = replace(window, injected=Proof.FALSE)
+    beside = any(
+        other.id != window.id and other.family in NETWORK and other.a1 <= proven and other.h2 >= window.h1
+        for other in others
+    )
+    if window.healed is Proof.TRUE and not beside and shown("heal", "0"):
+        window = replace(window, healed=Proof.FALSE)
+    return window
 
 
 def _value(event: Event) -> dict[str, Any]:
@@ -205,7 +235,7 @@ def windows(history: History, span: Phases) -> tuple[Window, ...]:
         if not _is_end(event):
             open_starts[key] = event
         begun = started or event
-        end_time = int(value.get("t_done", event.time)) if _is_end(event) else span.load_end
+        end_time = min(int(value.get("t_done", event.time)), event.time) if _is_end(event) else span.load_end
         proof = _proof(value.get("verified")) if _is_end(event) else Proof.MISSING
         if action == "heal":
             unique = latest.get(name)
@@ -229,7 +259,7 @@ def windows(history: History, span: Phases) -> tuple[Window, ...]:
             latest[name] = unique
             order.append(unique)
         kind = str(value.get("kind", event.f))
-        permanent = bool(value.get("permanent", family(kind) in PERMANENT_KINDS))
+        permanent = bool(value.get("permanent", family(kind) in PERMANENT_KINDS)) and family(kind) not in LASTING
         found[unique] = Window(
             id=unique,
             kind=kind,
@@ -253,6 +283,7 @@ def windows(history: History, span: Phases) -> tuple[Window, ...]:
         else:  # the event that began it could not tell yet
             pictured.discard(unique)
     made = [_alone(found[name], found.values()) if name in pictured else found[name] for name in order]
+    made = [_held_to_pictures(window, made, max(map(history.time_of, window.ops))) for window in made]
     return tuple(sorted(made, key=lambda window: (window.a1, window.ops)))
 
 

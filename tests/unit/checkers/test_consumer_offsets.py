@@ -242,3 +242,21 @@ def test_an_offset_before_the_begin_of_its_queue_is_noted() -> None:
     assert types(run(5), Severity.NOTE) == {"before-begin"}
     assert run(5).valid is Validity.VALID
     assert types(run(4), Severity.NOTE) == set()
+
+
+def test_an_offset_that_was_found_before_anything_was_committed_is_from_nowhere() -> None:
+    assert types(c11(told("1>fetch 1<fetch(7) 0>commit(7) 0<commit(7)"))) == {"from-nowhere"}
+    assert types(c11(told("1>fetch 1<fetch(0) 0>commit(7) 0<commit(7)"))) == set()
+    assert types(c11(told("0>commit(7) 1>fetch 1<fetch(7) 0<commit(7)"))) == set(), "its commit was under way"
+    assert types(c11(told("1>start 1<start(7) 0>commit(8) 0<commit(8) 2>fetch 2<fetch(8)"))) == set(), (
+        "it may begin there"
+    )
+    unrecorded = c11(told("1>fetch 1<fetch(7)"))
+    assert (types(unrecorded), unrecorded.valid) == (set(), Validity.UNKNOWN), "a library may commit by itself"
+
+
+def test_a_reset_that_certainly_failed_takes_no_commit_back() -> None:
+    tale = "0>commit(40) 0<commit(40) 1>reset(5) 1{}reset(5) 2>fetch 2<fetch(20)"
+    known = "3>commit(20) 3<commit(20) "  # so that 20 is no offset from nowhere
+    assert types(c11(told(known + tale.format("x")))) == {"rollback"}
+    assert types(c11(told(known + tale.format("?")))) == set()

@@ -12,13 +12,14 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from checkers.compose import judge
-from checkers.event import Event
+from checkers.event import Event, EventType
 from checkers.history import LineWriter
 from checkers.verdict import Record, Validity, Verdict
 from tests.unit.checkers.raft import ADDRESS, THREE, RaftPretend, raft_run
@@ -167,6 +168,23 @@ def another_reader_from_the_beginning(run: Told) -> None:
     ]
 
 
+def handlers_that_took_what_was_read(run: Told) -> None:
+    """Each batch goes to a handler at once; a group commits behind it, and finds that again."""
+    told: list[Event] = []
+    for event in run.events:
+        told.append(event)
+        if event.f == "poll" and event.type == "ok" and event.value[QUEUE]:
+            got, after = {QUEUE: event.value[QUEUE]}, event.value[QUEUE][-1][0] + 1
+            told.append(Event(0, event.time, 7000, "invoke", "handle", got))
+            told.append(Event(0, event.time, 7000, "ok", "handle", got))
+            for f, asked in (("commit", after), ("fetch-offset", None)):
+                told.append(Event(0, event.time, 7000, "invoke", f, asked, queue=QUEUE, group="g"))
+                told.append(Event(0, event.time, 7000, "ok", f, after, queue=QUEUE, group="g"))
+    for before, event in pairwise(told):
+        event.time = max(event.time, before.time + 1)
+    run.events = told
+
+
 def message_that_was_sent_back(run: Told) -> None:
     """A second copy of it stands in a retry topic, written much later."""
     value = run.ack().value
@@ -188,8 +206,8 @@ def replica_that_was_dumped_before(run: Told) -> None:
 
 TRUTHS = [
     outcome_nobody_knows, answer_that_never_came, weaker_status, answer_without_its_place, answers_without_their_term,
-    some_answers_about_the_nodes_missing, another_reader_from_the_beginning, message_that_was_sent_back,
-    replica_that_was_dumped_before,
+    some_answers_about_the_nodes_missing, another_reader_from_the_beginning, handlers_that_took_what_was_read,
+    message_that_was_sent_back, replica_that_was_dumped_before,
 ]  # fmt: skip
 
 
@@ -233,6 +251,13 @@ def last_ones_cut_off_everywhere(run: Told) -> None:
         event.value.update(end=event.value["end"] - 20 * SIZE, commit=event.value["commit"] - 20 * SIZE)
 
 
+def read_in_the_end_and_in_no_log(run: Told) -> None:
+    """Nobody promised it, but what readers are shown stands in a log."""
+    found = run.ack()
+    found.type, found.status, found.offset = "info", None, None
+    run.undumped(found.value)
+
+
 def record_missing(run: Told) -> None:
     del run.dumps[run.chance.choice(THREE)][run.chance.randrange(50)]
 
@@ -259,6 +284,11 @@ def records_of_a_later_term_everywhere(run: Told) -> None:
         place, term = event.value["epochs"][1][2] // SIZE, event.value["epochs"][1][0]
         for line in run.dumps[event.value["node"]][place : place + 3]:
             line["t"] = term
+
+
+def first_term_led_by_two(run: Told) -> None:
+    table = run.of("dump")[0].value["epochs"]
+    table[0][1] = next(node for node in THREE if node != table[0][1])
 
 
 def index_not_told(run: Told) -> None:
@@ -334,6 +364,33 @@ def read_again(run: Told) -> None:
     polls[5].value = polls[4].value
 
 
+def read_that_began_beyond_its_offset(run: Told) -> None:
+    another_reader_from_the_beginning(run)
+    last = next(event for event in run.events if event.process == 6000 and event.type == "ok")
+    last.value = {QUEUE: last.value[QUEUE][1:]}
+
+
+def handled_and_then_gone(run: Told) -> None:
+    """Only a handler was given it, and nobody had promised it."""
+    lost = run.acks()[-1]
+    handlers_that_took_what_was_read(run)
+    lost.type, lost.status, lost.offset = "info", None, None
+    run.unread(lost.value, "poll", "drain")
+    run.undumped(lost.value)
+    for event in run.events:
+        if event.process == lost.process and event is not lost and event.index > lost.index:
+            event.process = 99_999
+
+
+def offset_found_before_any_commit(run: Told) -> None:
+    handlers_that_took_what_was_read(run)
+    place = next(number for number, event in enumerate(run.events) if event.f == "commit")
+    both: list[tuple[EventType, Any]] = [("ok", 7), ("invoke", None)]
+    for kind, value in both:
+        run.events.insert(place, Event(0, run.events[place].time, 7001, kind, "fetch-offset", value, queue=QUEUE,
+                                       group="g"))  # fmt: skip
+
+
 def injection_without_proof(run: Told) -> None:
     del run.chance.choice(run.faults("inject")).value["verified"]
 
@@ -360,6 +417,26 @@ def fault_without_effect(run: Told) -> None:
         if event.value["node"] == victim and begun < event.value["t_asked"] and event.time < healed:
             said = {"t_asked": event.value["t_asked"], "role": "follower", "serving": False}
             event.value = {**before.value, **said}
+
+
+def victim_that_answered_clients(run: Told) -> None:
+    _, begun, healed, victim = run.window(("kill", "pause"))
+    asked = next(number for number, event in enumerate(run.events) if begun < event.time < healed)
+    both: list[tuple[EventType, Any]] = [("ok", {QUEUE: []}), ("invoke", None)]
+    for kind, value in both:
+        run.events.insert(asked, Event(0, run.events[asked].time, 6001, kind, "poll", value, queue=QUEUE,
+                                       mode="assign", node=ADDRESS[victim]))  # fmt: skip
+    run.events[asked].time -= 1
+
+
+def fault_on_a_node_of_another_run(run: Told) -> None:
+    for event in run.faults("inject"):
+        event.value["targets"] = ["broker-z-0"]
+
+
+def quorum_of_one(run: Told) -> None:
+    value = {"group": GROUP, "voters": THREE, "learners": [], "quorum": 1, "node": THREE[0], "term": 1}
+    run.events.insert(5, Event(0, run.events[4].time, "lab", "info", "membership", value))
 
 
 def fault_that_hit_nothing(run: Told) -> None:
@@ -486,11 +563,13 @@ LIES: list[tuple[Callable[[Told], None], Validity, dict[str, set[str]]]] = [
     (lost_from_two_logs, Validity.INVALID, {"C7": {"under-replicated", "matching-violation"}}),
     (lost_from_one_log, Validity.INVALID, {"C7": {"matching-violation", "committed-divergence"}}),
     (last_ones_cut_off_everywhere, Validity.INVALID, {"C7": {"under-replicated"}}),
+    (read_in_the_end_and_in_no_log, Validity.INVALID, {"C7": {"index-mismatch"}}),
     (record_missing, Validity.INVALID, {"C7": {"hole"}}),
     (records_exchanged_everywhere, Validity.INVALID, {"C7": {"index-mismatch"}}),
     (record_in_another_queue, Validity.INVALID, {"C7": {"index-mismatch"}}),
     (record_of_another_term, Validity.INVALID, {"C7": {"term-table-mismatch"}}),
     (records_of_a_later_term_everywhere, Validity.INVALID, {"C7": {"ack-before-record"}}),
+    (first_term_led_by_two, Validity.INVALID, {"C7": {"term-table-mismatch"}, "C8": {"two-leaders-one-term"}}),
     (index_not_told, Validity.UNKNOWN, {"C7": set()}),
     (replica_not_dumped, Validity.UNKNOWN, {"C7": set()}),
     (dump_not_whole, Validity.UNKNOWN, {"C7": set()}),
@@ -505,12 +584,18 @@ LIES: list[tuple[Callable[[Told], None], Validity, dict[str, set[str]]]] = [
     (read_before_it_was_sent, Validity.INVALID, {"C5": {"order"}, "C6": {"future-read"}}),
     (read_that_was_taken_back, Validity.INVALID, {"C1": {"unexpected"}, "C12": {"unacked-dirty-read"}}),
     (read_again, Validity.INVALID, {"C6": {"nonmonotonic-poll"}}),
+    (read_that_began_beyond_its_offset, Validity.INVALID, {"C6": {"poll-skip"}}),
+    (handled_and_then_gone, Validity.INVALID, {"C12": {"unacked-vanished-read"}}),
+    (offset_found_before_any_commit, Validity.INVALID, {"C11": {"from-nowhere"}}),
     (injection_without_proof, Validity.UNKNOWN, {"C19": {"unproven-injection"}}),
     (healing_without_proof, Validity.UNKNOWN, {"C19": {"unproven-heal"}, "C1": {"undecidable"}}),
     (healing_without_injection, Validity.UNKNOWN, {"C19": {"unknown-injection"}}),
     (injection_without_healing, Validity.UNKNOWN, {"C19": {"unhealed"}, "C1": {"undecidable"}}),
     (fault_without_effect, Validity.UNKNOWN, {"C19": {"no-effect"}}),
     (fault_that_hit_nothing, Validity.UNKNOWN, {"C19": {"no-target"}}),
+    (fault_on_a_node_of_another_run, Validity.UNKNOWN, {"C19": {"no-target"}}),
+    (victim_that_answered_clients, Validity.UNKNOWN, {"C19": {"no-effect"}}),
+    (quorum_of_one, Validity.UNKNOWN, {"C8": set(), "C9": set()}),
     (fault_after_the_sentinel, Validity.UNKNOWN, {"C1": {"undecidable"}}),
     (load_that_stopped, Validity.UNKNOWN, {"C0": set(), "C15": set()}),
     (history_cut_off, Validity.UNKNOWN, {"C0": set(), "C1": {"undecidable"}}),

@@ -60,6 +60,21 @@ CASES: list[tuple[str, Callable[[], Story], Callable[[], Story]]] = [
         lambda: two("0>s(c) 0<s(c)@2 1>poll 1<poll=[0:a] 1>poll 1<moved 1>poll 1<poll=[2:c]").drain("[a,b,c]"),
     ),
     (
+        "poll-skip",
+        lambda: two("1>seek@0 1<poll=[1:b]").drain("[a,b]"),
+        lambda: two("1>seek@1 1<poll=[1:b]").drain("[a,b]"),
+    ),
+    (
+        "poll-skip",
+        lambda: two("0>s(c) 0<s(c)@5 1>read@1 1<read=[5:c]"),
+        lambda: two("0>s(c) 0<s(c)@5 1>read@3 1<read=[5:c]"),
+    ),
+    (
+        "nonmonotonic-poll",
+        lambda: two("1>read@1 1<read=[0:a]"),
+        lambda: two("1>read@1 1<read=[1:b]"),
+    ),
+    (
         "nonmonotonic-send",
         lambda: Story().tell("0>s(a) 0<s(a)@1 0>s(b) 0<s(b)@0"),
         lambda: Story().tell("0>s(a) 0<s(a)@1 1>s(b) 1<s(b)@0"),
@@ -199,6 +214,115 @@ def test_a_destruction_is_contradicted_by_answers_of_what_it_destroyed() -> None
     story.now += 1
     record = check_fault_proof(gather(story.drain("[a,b]", excluded=(NODES[0],)).history()))
     assert types(record, Severity.UNDECIDED) == {"no-effect"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "life", "late", "mode", "seen"),
+    [
+        ("kill", 2, False, "assign", True),
+        ("kill", 3, False, "assign", False),  # it was started twice, so it may have answered in between
+        ("kill", 2, True, "assign", False),  # when its healing had begun
+        ("kill", 2, False, "subscribe", False),  # recorded when it was over; nobody knows when it began
+        ("pause", 1, False, "assign", True),
+        ("pause", 2, False, "assign", False),
+    ],
+)
+def test_a_fault_is_contradicted_by_what_its_victim_answers_to_clients(
+    kind: str, life: int, late: bool, mode: str, seen: bool
+) -> None:
+    story = Story(addresses={f"{NODES[0]}:10911": NODES[0]}, mode=mode).tell("0>s(a) 0<s(a)@0")
+    said = {"node": NODES[0], "group": GROUP, "answered": True, "role": "SYNC_MASTER", "state": "serving"}
+
+    def asked(incarnation: int) -> None:
+        story.now += 10
+        story.add("lab", "info", "status", {**said, "incarnation": incarnation, "t_asked": story.now - 5})
+        story.now += 1
+
+    def polled() -> None:
+        story.tell("1>poll 1<poll=[0:a]")
+        story.events[-1].node = f"{NODES[0]}:10911"
+
+    asked(1)
+    story.fault("f", kind, targets=[NODES[0]])
+    if not late:
+        polled()
+    story.now += 1
+    story.fault("f", kind, "heal", targets=[NODES[0]])
+    if late:
+        polled()
+    asked(life)
+    record = check_fault_proof(gather(story.drain("[a]").history()))
+    assert types(record, Severity.UNDECIDED) == ({"no-effect"} if seen else set())
+
+
+@pytest.mark.parametrize(
+    ("cut", "healed", "beside", "found"),
+    [
+        ("0", "1", False, set()),
+        ("1", "1", False, {"unproven-injection"}),  # what it cuts passes all the same
+        ("0", "0", False, {"unproven-heal"}),
+        ("0", "0", True, set()),  # by another cut, which began while the healing was being proven
+    ],
+)
+def test_a_cut_is_held_against_the_pictures_of_its_proofs(cut: str, healed: str, beside: bool, found: set[str]) -> None:
+    story = two("")
+
+    def picture(passes: str) -> None:
+        flows = [f"-{passes}", "1-"]
+        evidence = {"hosts": [NODES[0], NODES[1]], "new_flows": flows, "established_flows": flows}
+        story.events[-1].value["evidence"] = evidence
+
+    story.fault("p", "partition", targets=[NODES[0]])
+    story.events[-1].value["cut"] = [[NODES[0], NODES[1]]]
+    picture(cut)
+    story.fault("p", "partition", "heal", targets=[NODES[0]])
+    picture(healed)
+    story.events[-1].value["t_done"] = story.now - 1000
+    if beside:
+        story.events[-1].time += 10_000
+        last = story.events.pop()
+        story.now -= 500
+        story.fault("q", "partition", targets=[NODES[0]], lasts=0)
+        story.events[-1].value["cut"] = [[NODES[0], NODES[1]]]
+        story.now = last.time
+        story.events.append(last)
+        last.index = len(story.events) - 1
+        story.fault("q", "partition", "heal", targets=[NODES[0]])
+    record = check_fault_proof(gather(story.drain("[a,b]").history()))
+    assert types(record, Severity.UNDECIDED) == found
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [("partition", {"unhealed"}), ("blackhole", {"unhealed"}), ("pause", {"unhealed"}), ("kill", set())],
+)
+def test_a_cut_or_a_pause_that_was_meant_to_last_goes_on_until_it_is_healed(kind: str, found: set[str]) -> None:
+    story = two("").fault("f", kind, targets=[NODES[0]])
+    for event in story.events[-2:]:
+        event.value["permanent"] = True
+    record = check_fault_proof(gather(story.drain("[a,b]").history()))
+    assert types(record, Severity.UNDECIDED) == found
+
+
+def test_a_fault_was_done_before_that_was_recorded() -> None:
+    story = two("").fault("k", "kill", targets=[NODES[0]])
+    recorded = story.now
+    story.events[-1].value["t_done"] = recorded + 10**10
+    story.now += 10**9
+    story.fault("k", "kill", "heal", targets=[NODES[0]])
+    (window,) = gather(story.drain("[a,b]").history()).windows
+    assert window.a2 == recorded
+
+
+def test_a_fault_on_what_the_run_does_not_know_hit_nobody_knows_what() -> None:
+    def run(target: str) -> set[str]:
+        story = Story(clients=["client-1"], name_servers=["namesrv-1"]).tell("0>s(a) 0<s(a)@0")
+        story.fault("k", "kill", targets=[target])
+        story.fault("k", "kill", "heal", targets=[target])
+        return types(check_fault_proof(gather(story.drain("[a]").history())), Severity.UNDECIDED)
+
+    assert run(NODES[0]) == run("namesrv-1") == run("client-1") == set()
+    assert run("broker-z-0") == {"no-target"}
 
 
 @pytest.mark.parametrize(

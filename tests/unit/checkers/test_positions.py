@@ -10,8 +10,8 @@ import pytest
 from checkers.facts import gather
 from checkers.positions import check_positions
 from checkers.verdict import Record, Validity
-from tests.unit.checkers.raft import A, B, RaftStory
-from tests.unit.checkers.story import QUEUE
+from tests.unit.checkers.raft import THREE, A, B, RaftStory
+from tests.unit.checkers.story import GROUP, QUEUE
 
 
 def c9(story: RaftStory) -> Record:
@@ -163,3 +163,27 @@ def test_a_status_that_cannot_be_read_is_counted_and_makes_it_unknown() -> None:
     record = c9(story)
     assert record.valid is Validity.UNKNOWN
     assert any("1 status events could not be read" in reason for reason in record.reasons)
+
+
+def test_a_promise_of_an_unknown_term_binds_only_who_gave_it() -> None:
+    """It may be that of a later leader, of which one that is cut off has not heard."""
+
+    def run(node: str) -> RaftStory:
+        story = RaftStory().asked(1, A).lead(B, 2)
+        story.epoch = None
+        story.say("1>s(b) 1<s(b)@0")
+        return story.status(node, "leader", 1 if node == A else 2, queues={QUEUE: [0, 0]})
+
+    assert types(c9(run(A))) == set()
+    assert types(c9(run(B))) == {"queue-rollback"}
+
+
+def test_a_quorum_that_is_no_majority_is_none() -> None:
+    def run(quorum: int) -> bool:
+        story = RaftStory().asked(1, A)
+        value = {"group": GROUP, "voters": THREE, "learners": [], "quorum": quorum, "node": A, "term": 1}
+        story.add("lab", "info", "membership", value)
+        return any("as a quorum" in reason for reason in c9(story).reasons)
+
+    assert not run(2)
+    assert run(1)

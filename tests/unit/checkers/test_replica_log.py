@@ -168,12 +168,22 @@ def test_two_records_that_claim_one_place_in_a_queue(tmp_path: Path) -> None:
     assert types(check_replica_log(gather(story.finish().history(), tmp_path))) == {"index-mismatch"}
 
 
-def test_one_epoch_begins_at_one_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("log", "other", "wrong"),
+    [
+        ("0:t1:A 1:t2:B", [[1, "x", 0], [2, "z", 100]], True),
+        ("0:t1:A 1:t2:B", [[1, "z", 0], [2, "y", 100]], True),  # of the first one as well
+        ("1:t1:A 2:t2:B", [[1, "z", 100], [2, "y", 200]], False),  # a trimmed log does not tell of its first one
+        ("0:t1:A 1:t2:B", [[1, "x", 0], [2, "y", 100]], False),
+    ],
+)
+def test_one_epoch_begins_at_one_place(tmp_path: Path, log: str, other: list[list[Any]], wrong: bool) -> None:
+    begin = int(log[0]) * SIZE
     story = Story(not_applicable={})
-    dump(story, tmp_path, NODES[0], "0:t1:A 1:t2:B", epochs=[[1, "x", 0], [2, "y", 100]])
-    dump(story, tmp_path, NODES[1], "0:t1:A 1:t2:B", epochs=[[1, "x", 0], [2, "z", 100]])
+    dump(story, tmp_path, NODES[0], log, epochs=[[1, "x", begin], [2, "y", begin + SIZE]])
+    dump(story, tmp_path, NODES[1], log, epochs=other)
     record = check_replica_log(gather(story.finish().history(), tmp_path))
-    assert "term-table-mismatch" in types(record)
+    assert ("term-table-mismatch" in types(record)) is wrong, record.reasons
 
 
 def test_records_carry_the_epoch_their_table_gives_them(tmp_path: Path) -> None:
@@ -224,6 +234,22 @@ def test_a_promise_that_does_not_tell_its_level_has_that_of_its_group(tmp_path: 
     assert "under-replicated" in run("")
 
 
+def test_a_copy_in_a_retry_topic_is_no_replica_of_the_message(tmp_path: Path) -> None:
+    def run(topic: str) -> set[str]:
+        groups = {GROUP: {"nodes": NODES, "copies": 2, "flush": "ASYNC_FLUSH", "role": "SYNC_MASTER"}}
+        story = Story(not_applicable={}, groups=groups).tell("0>s(A) 0<s(A)@0")
+        story.events[-1].ack = "replicated"
+        story.step("D4")
+        for node in NODES:
+            dump(story, tmp_path, node, "0:t1:A")
+            with LineWriter(tmp_path / story.events[-1].value["file"]) as out:
+                out.write_all([{**line, "q": f"{topic}/{GROUP}/0"} for line in records("0:t1:A")])
+        return types(check_replica_log(gather(story.finish().history(), tmp_path)))
+
+    assert run("t") == set()
+    assert run("%RETRY%g") == {"under-replicated"}
+
+
 def read_and_logged(folder: Path, log: str, *, ready: bool = True) -> Record:
     """A and B are read at 0 and 1, with the sentinel behind them; both replicas hold this log."""
     story = Story(not_applicable={}).tell("0>s(A) 0<s(A)@0 0>s(B) 0<s(B)@1")
@@ -236,6 +262,19 @@ def read_and_logged(folder: Path, log: str, *, ready: bool = True) -> Record:
 def test_one_copy_was_promised_and_one_there_must_be(tmp_path: Path) -> None:
     assert types(read_and_logged(tmp_path, "0:t1:A 1:t1:B 2:t1:r/9/1")) == set()
     assert types(read_and_logged(tmp_path, "0:t1:A 1:t1:X 2:t1:r/9/1")) == {"under-replicated"}
+
+
+def test_what_was_read_in_the_end_is_in_a_log_whoever_promised_it(tmp_path: Path) -> None:
+    def run(log: str, *, ready: bool = True) -> set[str]:
+        story = Story(not_applicable={}).tell("0>s(A) 0<s(A)@0 1>s(B) 1?s(B)")
+        story.drain("[A,B]", rules={"D4": ready}, finish=False)
+        for node in NODES:
+            dump(story, tmp_path, node, log)
+        return types(check_replica_log(gather(story.finish().history(), tmp_path)))
+
+    assert run("0:t1:A 1:t1:B 2:t1:r/9/1") == set()
+    assert run("0:t1:A 1:t1:X 2:t1:r/9/1") == {"index-mismatch"}
+    assert run("0:t1:A 1:t1:X 2:t1:r/9/1", ready=False) == set(), "nobody knows that these are the last logs"
 
 
 def test_a_message_stands_in_the_logs_where_readers_found_it(tmp_path: Path) -> None:

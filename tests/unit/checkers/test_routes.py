@@ -206,6 +206,7 @@ def test_a_name_server_that_is_cut_off_from_the_leader_is_exempt_for_the_bound(c
     record = c18(story(20, 19))
     assert record.valid is Validity.VALID, record.reasons
     assert record.counts["exempt"] == 1
+    assert record.counts["held against the leader due"] == 3
     assert c18(story(20, 21.5)).valid is Validity.VALID
     assert "stale-route" in types(c18(story(20, 23)))
 

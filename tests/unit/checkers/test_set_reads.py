@@ -144,3 +144,11 @@ def test_both_run_where_elements_were_added_and_nowhere_else() -> None:
     verdict = judge(told("0>+x 0<+x 1>read 1<read[x]").finish().events)
     assert {"C2", "C3"} <= {record.checker for record in verdict.records}
     assert {"C2", "C3"}.isdisjoint({record.checker for record in judge(Story().finish().events).records})
+
+
+@pytest.mark.parametrize("how", ["1<read[x,y]", "1?read[x,y]"])
+def test_what_certainly_failed_must_not_turn_up(how: str) -> None:
+    assert types(c2(f"0>+x 0<+x 2>+y 2x+y 1>read {how} 3>read 3<read[x]")) == {"revived"}
+    assert types(c2(f"0>+x 0<+x 2>+y 2?+y 1>read {how} 3>read 3<read[x]")) == set(), "nobody knows whether it failed"
+    twice = c2(f"0>+x 0<+x 2>+y 2x+y 4>+y 4<+y 1>read {how} 3>read 3<read[x,y]")
+    assert (types(twice), twice.valid) == (set(), Validity.UNKNOWN), "another add of it did not fail"
