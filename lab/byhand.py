@@ -119,7 +119,7 @@ class _Server:
     def __init__(self, stage: Stage, folder: RunDir) -> None:
         self._stage = stage
         self._folder = folder
-        self._journal = Journal(folder.journals / "lab.jsonl", time.monotonic_ns())
+        self._journal = Journal(folder.journal("lab"), time.monotonic_ns())
         self._schedule: Schedule | None = None
         self._count = 0
         self._end = asyncio.Event()

@@ -37,6 +37,13 @@ class SetupError(LabError):
 
 
 @final
+class InterruptedJudgingError(LabError):
+    """The operator did not wait for the verdict of a run that is over."""
+
+    exit_code = ExitCode.UNKNOWN
+
+
+@final
 class LabBugError(Exception):
     """The lab contradicts itself: exit 70 and ask for a report."""
 

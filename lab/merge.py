@@ -1,12 +1,13 @@
 """Journals become one history: sorted by time, an invocation before a completion at equal times, densely numbered."""
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 import zstandard
 
+from lab.errors import SetupError
 from lab.event import Event, encode_line
 from lab.rundir import RunDir
 
@@ -14,13 +15,19 @@ ZSTD_LEVEL = 3
 
 
 def read_journal(path: Path) -> Iterator[Event]:
-    """The whole lines of a journal; an unfinished last line (its writer was killed) is left out."""
+    """The whole lines of a journal; an unfinished last line (its writer was killed) is left out.
+
+    Raises SetupError for a line that no writer wrote: the recording was damaged.
+    """
     decode = msgspec.json.Decoder(dict[str, object]).decode
     with path.open("rb") as lines:
-        for line in lines:
+        for number, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
                 return
-            yield decode(line)
+            try:
+                yield decode(line)
+            except msgspec.DecodeError as error:
+                raise _damaged(f"line {number} of {path} is no event ({error})") from None
 
 
 def merge(journals: Iterable[Iterable[Event]]) -> Iterator[Event]:
@@ -47,7 +54,23 @@ def write_history(path: Path, events: Iterable[Event]) -> int:
     return count
 
 
-def merge_journals(folder: RunDir) -> int:
-    """Merge the run's journals into its history; returns the number of events."""
+def merge_journals(folder: RunDir, sizes: Mapping[Path, int]) -> int:
+    """Merge the run's journals into its history; returns the number of events.
+
+    ``sizes`` are the bytes that were written to them, as far as their writers told. Raises SetupError if a journal has
+    less: what is missing would be laid to the cluster.
+    """
+    for path, written in sizes.items():
+        found = path.stat().st_size if path.exists() else None
+        if found is None or found < written:
+            has = "is gone" if found is None else f"has {found} bytes"
+            raise _damaged(f"{path} {has}, and {written} were written to it")
     journals = [read_journal(path) for path in sorted(folder.journals.glob("*.jsonl"))]
     return write_history(folder.history, merge(journals))
+
+
+def _damaged(what: str) -> SetupError:
+    return SetupError(
+        f"the recording is damaged: {what}; something other than the lab changed the run's folder, so nothing was "
+        "judged: run again"
+    )

@@ -47,6 +47,10 @@ class RunDir:
         """One journal a worker, and the lab's own."""
         return self.path / "journals"
 
+    def journal(self, writer: str) -> Path:
+        """What one writer saw: a client host's worker, or the lab."""
+        return self.journals / f"{writer}.jsonl"
+
     @property
     def history(self) -> Path:
         """The merged history."""
