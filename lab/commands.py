@@ -76,7 +76,22 @@ def check_any(path: Path, only: Sequence[str], judging: Mapping[str, Any], *, as
         raise PlanError("--checker and --model exclude each other: a model is judged alone")
     from lab.checking import CheckOptions, check_model
 
-    return check_model(path / HISTORY if path.is_dir() else path, CheckOptions(**given), as_json=as_json)
+    return check_model(history_of(path), CheckOptions(**given), as_json=as_json)
+
+
+def history_of(path: Path) -> Path:
+    """The history of a run's folder, or the file itself. Raises PlanError for a folder without one."""
+    if not path.is_dir():
+        return path
+    history = path / HISTORY
+    if history.exists():
+        return history
+    if RunDir(path).plan.exists():
+        raise PlanError(
+            f"{path} is a run without a {HISTORY}: it ended before there was anything to judge; the same plan and seed "
+            f"again: lab replay {path}"
+        )
+    raise PlanError(f"{path} is no run: it has no {HISTORY}")
 
 
 def check_history(path: Path, only: Sequence[str], *, as_json: bool) -> tuple[ExitCode, str]:
@@ -88,12 +103,12 @@ def check_history(path: Path, only: Sequence[str], *, as_json: bool) -> tuple[Ex
     for name in only:
         if name not in known:
             raise PlanError(f"unknown checker {name!r}{nearest(name, known)}")
-    path = path / HISTORY if path.is_dir() else path
+    path = history_of(path)
     try:
         verdict = judge_file(path, list(only) or None)
     except HistoryError as error:
         hint = "; a history of another harness is judged as a model: lab check FILE --model fifo-queue, register, …"
-        raise PlanError(f"{error}{hint if error.line == 1 else ''}") from None
+        raise PlanError(f"{error}{hint if error.line == 1 and not error.truncated else ''}") from None
     except OSError as error:
         raise PlanError(f"cannot read history {path}: {error.strerror}") from None
     code = VERDICT_EXIT[verdict.valid.word]
@@ -105,8 +120,9 @@ def report_again(path: Path) -> tuple[ExitCode, str]:
     from lab.judging import judge_run, last_lines, report_text
 
     folder = RunDir(path.resolve())
-    if not folder.history.exists():
-        raise PlanError(f"{path} is no run: it has no {HISTORY}")
+    if not folder.path.is_dir():
+        raise PlanError(f"{path} is no run: there is no such folder")
+    history_of(path)
     stored = build_plan(read_plan(folder.plan), str(folder.plan)) if folder.plan.exists() else Plan()
     verdict = judge_run(folder, stored.judge.remove)
     replay = ["lab", "replay", str(folder.path)]
