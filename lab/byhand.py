@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -168,10 +169,11 @@ class _Server:
                 hosts = self._stage.hosts
                 if command["host"] not in hosts.names():
                     return {"error": f"no host is called {command['host']}; known: {', '.join(hosts.names())}"}
-                return {"namespace": f"/proc/{os.getpid()}/fd/{hosts.fd(command['host'])}"}
+                here = f"/proc/{os.getpid()}"
+                return {"namespace": f"{here}/fd/{hosts.fd(command['host'])}", "user": f"{here}/ns/user"}
             case "down":
                 self._end.set()
-                return {"said": f"stopped; its folder stays: {self._folder.path}"}
+                return {"said": f"stopped; its folder stays: {self._folder.path}", "pid": os.getpid()}
             case other:
                 return {"error": f"unknown command {other!r}"}
 
@@ -254,14 +256,40 @@ def ask(folder: RunDir, command: Mapping[str, Any]) -> dict[str, Any]:
 def ask_text(out: Path, command: Mapping[str, Any], *, as_json: bool = False) -> tuple[ExitCode, str]:
     """One command to the newest running cluster: its answer as text, and 3 (unknown) for what was not proven."""
     answer = ask(running(out), command)
+    if command["do"] == "down":
+        wait_for_end(int(answer["pid"]))
     code = ExitCode.VALID if answer.get("proven", True) else ExitCode.UNKNOWN
     return code, json.dumps(answer) if as_json else _words(answer)
 
 
 def exec_in(out: Path, host: str, command: Sequence[str]) -> NoReturn:
     """Replace this process by the command, inside the host."""
-    namespace = ask(running(out), {"do": "where", "host": host})["namespace"]
-    os.execvp("nsenter", ["nsenter", f"--net={namespace}", "--", *command])
+    found = ask(running(out), {"do": "where", "host": host})
+    os.execvp("nsenter", [*entering(found["namespace"], found["user"]), *command])
+
+
+def entering(namespace: str, user: str) -> list[str]:
+    """How to run a command in a network namespace that belongs to a user namespace; both are paths.
+
+    A cluster that was started without root lives in a user namespace of its own, and only from within it may anybody
+    enter its hosts.
+    """
+    own = os.path.samefile(user, "/proc/self/ns/user")
+    into = [] if own else [f"--user={user}", "--preserve-credentials"]
+    return ["nsenter", *into, f"--net={namespace}", "--"]
+
+
+def wait_for_end(pid: int) -> None:
+    """Return when the background process is gone, and all that it held with it. Raises SetupError."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if not select.select([descriptor], [], [], STOP_S)[0]:
+            raise SetupError(f"the cluster has not ended within {STOP_S:g} s of being told to (pid {pid})")
+    finally:
+        os.close(descriptor)
 
 
 def _connect(folder: RunDir) -> socket.socket:

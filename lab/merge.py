@@ -45,28 +45,41 @@ def _order(item: Event) -> tuple[bool, int, bool]:
 
 
 def write_history(path: Path, events: Iterable[Event]) -> int:
-    """Write events as zstd-compressed JSON lines; returns how many."""
+    """Write events as zstd-compressed JSON lines; returns how many. The file appears when it is whole."""
     count = 0
-    with path.open("wb") as raw, zstandard.ZstdCompressor(level=ZSTD_LEVEL).stream_writer(raw) as out:
+    beside = path.with_name(f"{path.name}.new")
+    with beside.open("wb") as raw, zstandard.ZstdCompressor(level=ZSTD_LEVEL).stream_writer(raw) as out:
         for item in events:
             out.write(encode_line(item) + b"\n")
             count += 1
+    beside.replace(path)
     return count
 
 
-def merge_journals(folder: RunDir, sizes: Mapping[Path, int]) -> int:
+def merge_journals(folder: RunDir, sizes: Mapping[str, int]) -> int:
     """Merge the run's journals into its history; returns the number of events.
 
-    ``sizes`` are the bytes that were written to them, as far as their writers told. Raises SetupError if a journal has
+    ``sizes`` are the bytes that their writers have written, as far as they told. Raises SetupError if a journal has
     less: what is missing would be laid to the cluster.
     """
-    for path, written in sizes.items():
+    for writer, written in sizes.items():
+        path = folder.journal(writer)
         found = path.stat().st_size if path.exists() else None
         if found is None or found < written:
             has = "is gone" if found is None else f"has {found} bytes"
             raise _damaged(f"{path} {has}, and {written} were written to it")
     journals = [read_journal(path) for path in sorted(folder.journals.glob("*.jsonl"))]
     return write_history(folder.history, merge(journals))
+
+
+def merge_again(folder: RunDir) -> int:
+    """Merge the journals of a run that ended before it did so itself, killed for example.
+
+    Raises SetupError for damaged journals, FileNotFoundError where there are none.
+    """
+    folder.journal("lab").stat()
+    sizes = msgspec.json.decode(folder.written.read_bytes(), type=dict[str, int]) if folder.written.exists() else {}
+    return merge_journals(folder, sizes)
 
 
 def _damaged(what: str) -> SetupError:

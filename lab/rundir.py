@@ -52,6 +52,11 @@ class RunDir:
         return self.journals / f"{writer}.jsonl"
 
     @property
+    def written(self) -> Path:
+        """How many bytes each writer wrote to its journal, as far as it could tell in the end: a JSON object."""
+        return self.journals / "written.json"
+
+    @property
     def history(self) -> Path:
         """The merged history."""
         return self.path / "history.jsonl.zst"
@@ -91,9 +96,14 @@ class RunDir:
         """Control socket of a cluster that was brought up by hand."""
         return self.path / "control.sock"
 
+    @property
+    def nodes(self) -> Path:
+        """A folder for each node."""
+        return self.path / "nodes"
+
     def node(self, name: str) -> Path:
         """The folder of one node: config, log.jsonl, stderr, store."""
-        return self.path / "nodes" / name
+        return self.nodes / name
 
     def client(self, host: str) -> Path:
         """What the foreign clients of one client host write."""

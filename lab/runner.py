@@ -179,7 +179,7 @@ class Run:
         self._interrupts = 0
         self._main: asyncio.Task[None] | None = None
         self._closed = False
-        self.sizes: dict[Path, int] = {}  # journals with the bytes that were written to them
+        self.sizes: dict[str, int] = {}  # bytes that were written to each journal, by its writer
 
     def go(self) -> None:
         """Fork the workers, then live in an event loop until the drain is over."""
@@ -202,7 +202,9 @@ class Run:
         try:
             self.pool.close()
             self._journal.close()
-            self.sizes[self._journal.path] = self._journal.size
+            self.sizes["lab"] = self._journal.size
+            with contextlib.suppress(OSError):  # a full disk is told of by the history, which needs more room
+                self.folder.written.write_bytes(msgspec.json.encode(self.sizes))
             self.stage.hosts.close()
             self.stage.manifest.finish()
         finally:
@@ -339,7 +341,7 @@ class Run:
         self.pool.tell(TellRecorded())
         try:
             for told in await self.pool.hear(Recorded, WORKER_READY_S):
-                self.sizes[self.folder.journal(told.host)] = told.size
+                self.sizes[told.host] = told.size
         except TimeoutError as error:
             raise SetupError(f"{error}, and nothing was judged: run again") from None
 

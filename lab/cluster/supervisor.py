@@ -332,8 +332,10 @@ class Supervisor:
             self._manifest.will_create(Kind.CGROUP, cgroup.folder)
         try:
             cgroup.create()
-        except OSError:
-            return None  # not ours to use: signals serve instead
+        except OSError:  # not ours to use: signals serve instead
+            if self._manifest is not None:
+                self._manifest.removed(Kind.CGROUP, cgroup.folder)
+            return None
         return cgroup
 
     def _spawn(self, spec: NodeSpec) -> tuple[subprocess.Popen[bytes], Cgroup | None]:

@@ -217,7 +217,7 @@ class Worker:
             await work
         except Exception as error:
             _log.exception("a task of the worker on %s failed", self._spec.host)
-            refusal = storage_refusal(error) if isinstance(error, OSError) else None
+            refusal = storage_refusal(error, self._spec.folder.path) if isinstance(error, OSError) else None
             words = str(refusal) if refusal is not None else f"{type(error).__name__}: {error}"
             self._say(Crashed(self._spec.host, words, machine=refusal is not None))
 

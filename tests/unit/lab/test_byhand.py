@@ -1,11 +1,12 @@
-"""Bringing up a cluster by hand: whoever gives up waiting for it leaves nothing behind."""
+"""Clusters by hand: whoever gives up waiting for one leaves nothing behind, and so does whoever is told it is down."""
 
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from lab.byhand import down_again
+from lab.byhand import down_again, entering, wait_for_end
 from lab.errors import SetupError
 
 
@@ -25,3 +26,30 @@ def test_a_cluster_that_came_up_stays() -> None:
             pass
         assert process.poll() is None
         process.kill()
+
+
+def test_a_cluster_is_down_when_its_process_is_gone() -> None:
+    """Not when it has heard of it: what it held, a new cluster or a look at the machine would meet."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        ended = threading.Event()
+
+        def wait() -> None:
+            wait_for_end(process.pid)
+            ended.set()
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        assert not ended.wait(0.2)  # it cannot be: the process waits for a line
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        assert ended.wait(60.0)
+        waiting.join()
+    wait_for_end(process.pid)  # it is gone for good
+
+
+def test_hosts_in_a_user_namespace_are_entered_through_it() -> None:
+    """A cluster that was started without root lives in one; anybody outside is refused by the kernel."""
+    assert entering("/host", "/proc/self/ns/user") == ["nsenter", "--net=/host", "--"]
+    another = "/proc/self/ns/net"  # any that is not ours
+    assert entering("/host", another) == ["nsenter", f"--user={another}", "--preserve-credentials", "--net=/host", "--"]

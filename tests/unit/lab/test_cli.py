@@ -218,15 +218,6 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
         check_history(tmp_path / "nothing", (), as_json=False)
 
 
-def test_a_run_that_ended_before_its_verdict_says_how_to_go_on(tmp_path: Path) -> None:
-    """Its folder is there, its history is not."""
-    folder = RunDir.create(tmp_path, "run")
-    folder.write_plan("seed = 7")
-    for judge in (report_again, lambda path: check_history(path, (), as_json=False)):
-        with pytest.raises(PlanError, match=f"ended before there was anything to judge.*lab replay {folder.path}"):
-            judge(folder.path)
-
-
 def test_what_is_left_behind_is_named() -> None:
     """Only what was not there before."""
     empty = Traces(*(frozenset(),) * 6)

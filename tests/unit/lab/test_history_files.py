@@ -55,11 +55,15 @@ def test_a_journal_that_the_disk_refused_takes_nothing_more(
 
 def test_a_full_disk_is_the_machine_s_fault() -> None:
     """It is told with the place and the way out; other errors stay bugs."""
-    told = storage_refusal(OSError(errno.ENOSPC, "No space left on device", "/runs/x"))
+    runs = Path("/runs")
+    told = storage_refusal(OSError(errno.ENOSPC, "No space left on device", "/runs/x"), runs)
     assert told is not None
     assert "(/runs/x): No space left on device; nothing was judged" in str(told)
     assert told.exit_code is ExitCode.SETUP_FAILED
-    assert storage_refusal(OSError(errno.EBADF, "Bad file descriptor")) is None
+    assert storage_refusal(OSError(errno.EBADF, "Bad file descriptor"), runs) is None
+    missing = (errno.ENOENT, "No such file or directory")
+    assert storage_refusal(OSError(*missing, "/runs/x/faults.jsonl"), runs) is not None, "somebody removed the folder"
+    assert storage_refusal(OSError(*missing, "/usr/bin/no-such-program"), runs) is None
 
 
 def test_an_unfinished_last_line_is_left_out(tmp_path: Path) -> None:
@@ -82,7 +86,7 @@ def test_a_journal_that_somebody_damaged_is_told_and_not_judged(tmp_path: Path) 
         for number in range(3):
             journal.write("lab", "info", "meta" if writer == "lab" else "note", {"n": number})
         journal.close()
-        sizes[journal.path] = journal.size
+        sizes[writer] = journal.size
     path = folder.journal("client-1")
     whole = path.read_bytes()
     assert merge_journals(folder, sizes) == 6
