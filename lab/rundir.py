@@ -20,9 +20,9 @@ class RunDir:
     def create(cls, out: Path, name: str, now: datetime | None = None) -> "RunDir":
         """Make ``out/name/UTC-start`` (with a number behind if taken) and point ``out/latest`` to it."""
         stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
-        out = out.absolute()  # nodes run in folders of their own and must find their files by these paths
-        parent = out / name
         try:
+            out = out.absolute()  # nodes run in folders of their own and must find their files by these paths
+            parent = out / name
             parent.mkdir(parents=True, exist_ok=True)
             path = _fresh(parent, stamp)
             for below in ("journals", "nodes", "replicas"):
