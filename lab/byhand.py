@@ -60,7 +60,7 @@ def bring_up(path: Path | None, options: RunOptions, out: Path) -> str:
     folder.write_plan(write_plan(plan))
     with (folder.path / "lab.stderr").open("ab") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lab", "serve", str(folder.path.resolve())],
+            serving(folder),
             stdin=subprocess.DEVNULL,
             stdout=errors,
             stderr=errors,
@@ -70,6 +70,11 @@ def bring_up(path: Path | None, options: RunOptions, out: Path) -> str:
     with down_again(process):
         _wait_until_up(process, folder)
         return _words(ask(folder, {"do": "status"}))
+
+
+def serving(folder: RunDir) -> list[str]:
+    """The command of the background process. Like the lab's own it takes no module from the folder it is called in."""
+    return [sys.executable, "-P", "-m", "lab", "serve", str(folder.path.resolve())]
 
 
 @contextlib.contextmanager
@@ -256,7 +261,7 @@ def ask(folder: RunDir, command: Mapping[str, Any]) -> dict[str, Any]:
 def ask_text(out: Path, command: Mapping[str, Any], *, as_json: bool = False) -> tuple[ExitCode, str]:
     """One command to the newest running cluster: its answer as text, and 3 (unknown) for what was not proven."""
     answer = ask(running(out), command)
-    if command["do"] == "down":
+    if "pid" in answer:
         wait_for_end(int(answer["pid"]))
     code = ExitCode.VALID if answer.get("proven", True) else ExitCode.UNKNOWN
     return code, json.dumps(answer) if as_json else _words(answer)

@@ -1,13 +1,18 @@
 """Clusters by hand: whoever gives up waiting for one leaves nothing behind, and so does whoever is told it is down."""
 
+import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
-from lab.byhand import down_again, entering, wait_for_end
+from lab.byhand import down_again, entering, serving, wait_for_end
 from lab.errors import SetupError
+from lab.rundir import RunDir
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize("reason", [KeyboardInterrupt(), SetupError("it was not ready in time")])
@@ -17,6 +22,16 @@ def test_a_wait_that_ends_early_takes_the_cluster_down(reason: BaseException) ->
     with pytest.raises(type(reason)), down_again(process):
         raise reason
     assert process.returncode is not None
+
+
+def test_the_background_process_is_this_lab_wherever_it_is_started(tmp_path: Path) -> None:
+    """A folder with a module of the same name, another checkout say, ran that one's code."""
+    (tmp_path / "lab.py").write_text("print('another lab')")
+    argv = [*serving(RunDir(tmp_path))[:-1], "--help"]
+    said = subprocess.run(
+        argv, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert "The background process" in said.stdout, said
 
 
 def test_a_cluster_that_came_up_stays() -> None:
