@@ -141,7 +141,8 @@ class _Server:
             world = self._stage.world(self._journal.now)
             self._schedule = Schedule((), world, FaultRecorder(self._journal, self._folder.faults))
             beside = self._folder.socket.with_suffix(".new")
-            server = await asyncio.start_unix_server(self._client, beside)
+            with _short(self._folder) as folder:
+                server = await asyncio.start_unix_server(self._client, f"{folder}/{beside.name}")
             beside.rename(self._folder.socket)  # it appears when the cluster serves, and not before
             async with server:
                 await self._end.wait()
@@ -297,17 +298,24 @@ def wait_for_end(pid: int) -> None:
         os.close(descriptor)
 
 
-def _connect(folder: RunDir) -> socket.socket:
-    """Connect by a short name: a socket's path may have 107 bytes, folders of runs may have more."""
-    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+@contextlib.contextmanager
+def _short(folder: RunDir) -> Iterator[str]:
+    """A short name of the folder: a socket's path may have 107 bytes, folders of runs may have more."""
     at = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        link.connect(f"/proc/self/fd/{at}/{folder.socket.name}")
+        yield f"/proc/self/fd/{at}"
+    finally:
+        os.close(at)
+
+
+def _connect(folder: RunDir) -> socket.socket:
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _short(folder) as short:
+            link.connect(f"{short}/{folder.socket.name}")
     except OSError:
         link.close()
         raise
-    finally:
-        os.close(at)
     return link
 
 

@@ -243,6 +243,8 @@ class Supervisor:
             raise LeverError(f"{node} has no store folder")
         if self.state(node) is NodeState.DESTROYED:
             raise LeverError(f"{node} is destroyed already")
+        if await self.store_gone(node):  # or what is not there would count as destroyed
+            raise LeverError(f"{node} has nothing at {spec.store}: nothing can be destroyed")
         words = []
         if self._running(node) is not None:
             words.append(await self.kill(node, fault_id))
