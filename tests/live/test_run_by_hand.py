@@ -13,9 +13,7 @@ from lab.leaks import traces
 from tests.live.judged import ROOT
 
 PATIENCE_S = 120.0
-FOLDER = (
-    "runs #1 \\" + 10 * " of a long name"
-)  # too long for a socket, and with what property files heed
+FOLDER = "runs #1 \\" + 10 * " of a long name"  # too long for a socket, and with what property files heed
 
 
 class Hands:
