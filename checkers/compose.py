@@ -238,7 +238,7 @@ def compose(facts: Facts, records: Sequence[Record]) -> Verdict:
         valid = Validity.UNKNOWN
     return Verdict(
         valid=valid,
-        why=_why(records, missing, broken, valid) + ((INTERRUPTED,) if facts.span.interrupted else ()),
+        why=_why(facts, records, missing, broken, valid),
         records=tuple(records),
         promise=promise_text(history),
         faults=tuple(fault_table(facts, records)),
@@ -257,8 +257,11 @@ def _headline(records: Sequence[Record], valid: Validity) -> str:
     return f"{valid.word}{mode}"
 
 
-def _why(records: Sequence[Record], missing: Sequence[str], broken: bool, valid: Validity) -> tuple[str, ...]:
-    reasons: list[str] = []
+def _why(
+    facts: Facts, records: Sequence[Record], missing: Sequence[str], broken: bool, valid: Validity
+) -> tuple[str, ...]:
+    interrupted = [INTERRUPTED] if facts.span.interrupted else []
+    reasons: list[str] = interrupted if valid is not Validity.INVALID else []  # what explains most comes first
     if broken:
         first = next((record for record in records if record.checker == "C0"), None)
         detail = f": {first.reasons[0]}" if first is not None and first.reasons else ""
@@ -269,6 +272,7 @@ def _why(records: Sequence[Record], missing: Sequence[str], broken: bool, valid:
             if record.valid is level:
                 reasons.extend(f"{record.checker} ({record.title}): {reason}" for reason in record.reasons)
     reasons.extend(f"{name} is required and did not run" for name in missing)
+    reasons.extend(interrupted)
     return tuple(dict.fromkeys(reasons))
 
 

@@ -8,6 +8,7 @@ value or null, `x` whether the queue index points to it (and optionally `c`, whe
 from __future__ import annotations
 
 import gc
+import hashlib
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from checkers.columns import ALIAS_TOPICS, History, Int, Mask
 from checkers.event import Event, HistoryError
 from checkers.files import read_lines
 from checkers.observations import whole
+
+_FILE_DIGEST_BYTES = 16
 
 _DIGEST_HEX = 15
 """Hex digits of a digest that are compared: 60 bits fit a column."""
@@ -124,6 +127,16 @@ def _epochs(value: Any) -> tuple[Epoch, ...] | None:
     return tuple(found)
 
 
+def _hold_against(path: Path, digest: Any) -> None:
+    """Raise ValueError if the file is not the one that was recorded; an event that tells no digest cannot say."""
+    if digest is None:
+        return
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_FILE_DIGEST_BYTES)).hexdigest()
+    if found != digest:
+        raise ValueError(f"{path} is not the file that was recorded: something changed it since")
+
+
 def _read(event: Event, history: History, folder: Path | None, queues: dict[str, int]) -> Dump:
     value: dict[str, Any] = event.value if isinstance(event.value, dict) else {}
     known = history.value_numbers.get
@@ -137,6 +150,7 @@ def _read(event: Event, history: History, folder: Path | None, queues: dict[str,
         problem = "no folder with dump files was given"
     else:
         try:
+            _hold_against(path, value.get("digest"))
             for block in read_lines(path, msgspec.json.Decoder(DumpLine)):
                 for key, column in zip("osdtqkvxc", zip(*map(_FIELDS, block), strict=True), strict=True):
                     if key == "d":

@@ -95,13 +95,18 @@ class HistoryError(Exception):
     """
 
     def __init__(self, path: str, line: int, reason: str, *, events_read: int, truncated: bool) -> None:
-        advice = (
-            "the run was cut short or the copy is incomplete: the events before it can still be read, but the verdict "
-            "can only be unknown; run again or copy the file again"
-            if truncated
-            else "the file is damaged or is not a history of format 1: take it again from the run's folder, or merge "
-            "the journals again"
-        )
+        if not truncated:
+            advice = "the file is damaged or is not a history of format 1: take it again from the run's folder"
+        elif events_read:
+            advice = (
+                "the run was cut short or the copy is incomplete: the events before it can still be read, but the "
+                "verdict can only be unknown; run again or copy the file again"
+            )
+        else:
+            advice = (
+                "the run was cut short or the copy is incomplete, and no event of it can be read; run again or copy "
+                "the file again"
+            )
         super().__init__(f"{path}, line {line}: {reason}; {advice}")
         self.path = path
         self.line = line

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -59,7 +60,7 @@ def bring_up(path: Path | None, options: RunOptions, out: Path) -> str:
     folder.write_plan(write_plan(plan))
     with (folder.path / "lab.stderr").open("ab") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lab", "serve", str(folder.path.resolve())],
+            serving(folder),
             stdin=subprocess.DEVNULL,
             stdout=errors,
             stderr=errors,
@@ -69,6 +70,11 @@ def bring_up(path: Path | None, options: RunOptions, out: Path) -> str:
     with down_again(process):
         _wait_until_up(process, folder)
         return _words(ask(folder, {"do": "status"}))
+
+
+def serving(folder: RunDir) -> list[str]:
+    """The command of the background process. Like the lab's own it takes no module from the folder it is called in."""
+    return [sys.executable, "-P", "-m", "lab", "serve", str(folder.path.resolve())]
 
 
 @contextlib.contextmanager
@@ -119,7 +125,7 @@ class _Server:
     def __init__(self, stage: Stage, folder: RunDir) -> None:
         self._stage = stage
         self._folder = folder
-        self._journal = Journal(folder.journals / "lab.jsonl", time.monotonic_ns())
+        self._journal = Journal(folder.journal("lab"), time.monotonic_ns())
         self._schedule: Schedule | None = None
         self._count = 0
         self._end = asyncio.Event()
@@ -135,7 +141,8 @@ class _Server:
             world = self._stage.world(self._journal.now)
             self._schedule = Schedule((), world, FaultRecorder(self._journal, self._folder.faults))
             beside = self._folder.socket.with_suffix(".new")
-            server = await asyncio.start_unix_server(self._client, beside)
+            with _short(self._folder) as folder:
+                server = await asyncio.start_unix_server(self._client, f"{folder}/{beside.name}")
             beside.rename(self._folder.socket)  # it appears when the cluster serves, and not before
             async with server:
                 await self._end.wait()
@@ -168,10 +175,11 @@ class _Server:
                 hosts = self._stage.hosts
                 if command["host"] not in hosts.names():
                     return {"error": f"no host is called {command['host']}; known: {', '.join(hosts.names())}"}
-                return {"namespace": f"/proc/{os.getpid()}/fd/{hosts.fd(command['host'])}"}
+                here = f"/proc/{os.getpid()}"
+                return {"namespace": f"{here}/fd/{hosts.fd(command['host'])}", "user": f"{here}/ns/user"}
             case "down":
                 self._end.set()
-                return {"said": f"stopped; its folder stays: {self._folder.path}"}
+                return {"said": f"stopped; its folder stays: {self._folder.path}", "pid": os.getpid()}
             case other:
                 return {"error": f"unknown command {other!r}"}
 
@@ -254,27 +262,60 @@ def ask(folder: RunDir, command: Mapping[str, Any]) -> dict[str, Any]:
 def ask_text(out: Path, command: Mapping[str, Any], *, as_json: bool = False) -> tuple[ExitCode, str]:
     """One command to the newest running cluster: its answer as text, and 3 (unknown) for what was not proven."""
     answer = ask(running(out), command)
+    if "pid" in answer:
+        wait_for_end(int(answer["pid"]))
     code = ExitCode.VALID if answer.get("proven", True) else ExitCode.UNKNOWN
     return code, json.dumps(answer) if as_json else _words(answer)
 
 
 def exec_in(out: Path, host: str, command: Sequence[str]) -> NoReturn:
     """Replace this process by the command, inside the host."""
-    namespace = ask(running(out), {"do": "where", "host": host})["namespace"]
-    os.execvp("nsenter", ["nsenter", f"--net={namespace}", "--", *command])
+    found = ask(running(out), {"do": "where", "host": host})
+    os.execvp("nsenter", [*entering(found["namespace"], found["user"]), *command])
+
+
+def entering(namespace: str, user: str) -> list[str]:
+    """How to run a command in a network namespace that belongs to a user namespace; both are paths.
+
+    A cluster that was started without root lives in a user namespace of its own, and only from within it may anybody
+    enter its hosts.
+    """
+    own = os.path.samefile(user, "/proc/self/ns/user")
+    into = [] if own else [f"--user={user}", "--preserve-credentials"]
+    return ["nsenter", *into, f"--net={namespace}", "--"]
+
+
+def wait_for_end(pid: int) -> None:
+    """Return when the background process is gone, and all that it held with it. Raises SetupError."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if not select.select([descriptor], [], [], STOP_S)[0]:
+            raise SetupError(f"the cluster has not ended within {STOP_S:g} s of being told to (pid {pid})")
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _short(folder: RunDir) -> Iterator[str]:
+    """A short name of the folder: a socket's path may have 107 bytes, folders of runs may have more."""
+    at = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{at}"
+    finally:
+        os.close(at)
 
 
 def _connect(folder: RunDir) -> socket.socket:
-    """Connect by a short name: a socket's path may have 107 bytes, folders of runs may have more."""
     link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    at = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        link.connect(f"/proc/self/fd/{at}/{folder.socket.name}")
+        with _short(folder) as short:
+            link.connect(f"{short}/{folder.socket.name}")
     except OSError:
         link.close()
         raise
-    finally:
-        os.close(at)
     return link
 
 

@@ -4,6 +4,7 @@ Results go to stdout, progress to stderr. Exit codes of judging commands: 0 vali
 4 set-up or machine failed, 70 our own bug. Heavy imports happen inside the commands: `lab --help` stays quick.
 """
 
+import contextlib
 import os
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from lab.errors import ExitCode, LabError
+from lab.errors import ExitCode, LabError, SetupError
 
 RUNS = Path("runs")
 SYSTEM_TOOLS = ("/usr/sbin", "/sbin")  # iptables and mkfs are there, and Debian gives users a PATH without
@@ -43,13 +44,14 @@ class NearestGroup(click.Group):
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except click.ClickException as error:
-            error.show()
+            with contextlib.suppress(OSError):
+                error.show()
             sys.exit(error.exit_code)
         except LabError as error:
-            click.echo(f"lab: {error}", err=True)
+            _complain(f"lab: {error}")
             sys.exit(error.exit_code)
         except (click.Abort, KeyboardInterrupt):
-            click.echo("lab: interrupted", err=True)
+            _complain("lab: interrupted")
             sys.exit(ExitCode.UNKNOWN)
         except Exception:
             import traceback
@@ -104,8 +106,7 @@ def run(plan: Path | None, out: Path, as_json: bool, **options: Any) -> None:
 
     _enter_namespace()
     code, text = run_and_report(plan, RunOptions(**options), out, as_json=as_json, began=BEGAN)
-    click.echo(text)
-    sys.exit(code)
+    _end(code, text)
 
 
 @main.command()
@@ -141,8 +142,7 @@ def check(history: Path, checkers: tuple[str, ...], as_json: bool, **judging: An
     from lab.commands import check_any
 
     code, text = check_any(history, checkers, judging, as_json=as_json)
-    click.echo(text)
-    sys.exit(code)
+    _end(code, text)
 
 
 @main.command()
@@ -152,8 +152,7 @@ def report(folder: Path) -> None:
     from lab.commands import report_again
 
     code, text = report_again(folder)
-    click.echo(text)
-    sys.exit(code)
+    _end(code, text)
 
 
 @main.command()
@@ -168,8 +167,7 @@ def replay(folder: Path, out: Path, as_json: bool) -> None:
     _enter_namespace()
     plan = folder / "plan.toml" if folder.is_dir() else folder
     code, text = run_and_report(plan, RunOptions(), out, as_json=as_json, began=BEGAN)
-    click.echo(text)
-    sys.exit(code)
+    _end(code, text)
 
 
 @main.group(cls=NearestGroup)
@@ -182,7 +180,7 @@ def scenario_list() -> None:
     """All scenarios with their configurations."""
     from lab.scenarios import list_text, plans_folder, read_scenarios
 
-    click.echo(list_text(read_scenarios(plans_folder())))
+    _end(ExitCode.VALID, list_text(read_scenarios(plans_folder())))
 
 
 @scenario.command("run")
@@ -201,8 +199,7 @@ def scenario_run(name: str, configuration: str | None, seed: int | None, out: Pa
 
     _enter_namespace()
     code, text = run_one(read_scenarios(plans_folder()), name, configuration, out, seed=seed)
-    click.echo(text)
-    sys.exit(code)
+    _end(code, text)
 
 
 @main.command()
@@ -213,8 +210,7 @@ def suite(out: Path) -> None:
 
     _enter_namespace()
     code, text = run_all(read_scenarios(plans_folder()), out)
-    click.echo(text)
-    sys.exit(code)
+    _end(code, text)
 
 
 @main.command()
@@ -224,8 +220,7 @@ def doctor() -> None:
 
     _enter_namespace(or_go_on=True)  # what a run may do here is what a run does: without root, in a user namespace
     code, text = doctor_text()
-    click.echo(text)
-    sys.exit(code)
+    _end(code, text)
 
 
 @main.command()
@@ -233,7 +228,7 @@ def clean() -> None:
     """Remove what dead labs left behind, by their manifests and never by pattern."""
     from lab.commands import clean_text
 
-    click.echo(clean_text())
+    _end(ExitCode.VALID, clean_text())
 
 
 @main.command()
@@ -249,7 +244,7 @@ def up(plan: Path | None, out: Path, **options: Any) -> None:
     from lab.byhand import bring_up
     from lab.options import RunOptions
 
-    click.echo(bring_up(plan, RunOptions(**options), out))
+    _end(ExitCode.VALID, bring_up(plan, RunOptions(**options), out))
 
 
 @main.command()
@@ -321,13 +316,32 @@ def admin(arguments: tuple[str, ...]) -> None:
     mqadmin.main(args=list(arguments), prog_name="lab admin")
 
 
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError):  # nobody reads: the exit code says it, too
+        click.echo(text, err=True)
+
+
+def _end(code: int, text: str) -> NoReturn:
+    """Tell the result and exit with its code.
+
+    Click would exit with 1 if whoever reads has gone (``lab check RUN | head``), which means invalid here.
+    """
+    try:
+        click.echo(text)
+    except OSError as error:
+        with contextlib.suppress(OSError):  # what could not be written would be tried again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise SetupError(f"the result cannot be written to stdout: {error.strerror}") from None
+    sys.exit(code)
+
+
 def _ask(out: Path, command: dict[str, Any], *, as_json: bool = False) -> NoReturn:
     """Put a command to the cluster that is up by hand; exit 3 if what it did could not be proven."""
     from lab.byhand import ask_text
 
     code, text = ask_text(out, command, as_json=as_json)
-    click.echo(text)
-    sys.exit(code)
+    _end(code, text)
 
 
 def _enter_namespace(*, or_go_on: bool = False) -> None:

@@ -11,8 +11,10 @@ import msgspec
 
 from checkers.event import HistoryError
 from checkers.verdict import Validity, Verdict
+from lab.cluster.manifest import boot_id, owner_of
 from lab.cluster.netns import NamespaceError
 from lab.errors import VERDICT_EXIT, ExitCode, LabError, PlanError, SetupError, storage_refusal
+from lab.merge import merge_again
 from lab.options import RunOptions, default_tables, overlay
 from lab.plan import Plan
 from lab.planfile import build_plan, nearest, read_plan
@@ -58,7 +60,7 @@ def carry_out(plan: Plan, out: Path, *, show: Show | None = None, began: float |
     except NamespaceError as error:
         raise SetupError(f"this machine gave no network namespaces: {error}; `lab doctor` says what it lacks") from None
     except OSError as error:
-        refusal = storage_refusal(error)
+        refusal = storage_refusal(error, out)
         if refusal is None:
             raise
         raise refusal from None
@@ -76,7 +78,39 @@ def check_any(path: Path, only: Sequence[str], judging: Mapping[str, Any], *, as
         raise PlanError("--checker and --model exclude each other: a model is judged alone")
     from lab.checking import CheckOptions, check_model
 
-    return check_model(path / HISTORY if path.is_dir() else path, CheckOptions(**given), as_json=as_json)
+    return check_model(history_of(path), CheckOptions(**given), as_json=as_json)
+
+
+def history_of(path: Path) -> Path:
+    """The history of a run's folder, or the file itself. Raises PlanError for a folder without one.
+
+    A run that was killed left its journals: they are merged now, if they are certain to hold all that was written.
+    """
+    if not path.is_dir():
+        return path
+    history = path / HISTORY
+    if history.exists():
+        return history
+    folder = RunDir(path)
+    if not folder.plan.exists():
+        raise PlanError(f"{path} is no run: it has no {HISTORY}")
+    owner = owner_of(folder.manifest)
+    if owner is not None and owner.alive():
+        raise PlanError(f"{path} has no {HISTORY} yet: its lab still runs (pid {owner.pid})")
+    again = f"the same plan and seed again: lab replay {path}"
+    if owner is None or owner.boot_id != boot_id():
+        raise PlanError(
+            f"{path} is a run without a {HISTORY}, and its journals may lack what a machine that went down did not "
+            f"write; {again}"
+        )
+    try:
+        count = merge_again(folder)
+    except FileNotFoundError:
+        raise PlanError(f"{path} is a run without a {HISTORY}: it ended before anything happened; {again}") from None
+    except OSError as error:
+        raise SetupError(f"cannot write {history}: {error.strerror}") from None
+    show_for().line(f"the run ended before its journals were merged; merged {count} events")
+    return history
 
 
 def check_history(path: Path, only: Sequence[str], *, as_json: bool) -> tuple[ExitCode, str]:
@@ -88,12 +122,12 @@ def check_history(path: Path, only: Sequence[str], *, as_json: bool) -> tuple[Ex
     for name in only:
         if name not in known:
             raise PlanError(f"unknown checker {name!r}{nearest(name, known)}")
-    path = path / HISTORY if path.is_dir() else path
+    path = history_of(path)
     try:
         verdict = judge_file(path, list(only) or None)
     except HistoryError as error:
         hint = "; a history of another harness is judged as a model: lab check FILE --model fifo-queue, register, …"
-        raise PlanError(f"{error}{hint if error.line == 1 else ''}") from None
+        raise PlanError(f"{error}{hint if error.line == 1 and not error.truncated else ''}") from None
     except OSError as error:
         raise PlanError(f"cannot read history {path}: {error.strerror}") from None
     code = VERDICT_EXIT[verdict.valid.word]
@@ -105,13 +139,31 @@ def report_again(path: Path) -> tuple[ExitCode, str]:
     from lab.judging import judge_run, last_lines, report_text
 
     folder = RunDir(path.resolve())
-    if not folder.history.exists():
-        raise PlanError(f"{path} is no run: it has no {HISTORY}")
-    stored = build_plan(read_plan(folder.plan), str(folder.plan)) if folder.plan.exists() else Plan()
-    verdict = judge_run(folder, stored.judge.remove)
+    if not folder.path.is_dir():
+        raise PlanError(f"{path} is no run: there is no such folder")
+    history_of(path)
+    stored = stored_plan(folder)
+    try:
+        verdict = judge_run(folder, stored.judge.remove)
+    except HistoryError as error:
+        raise PlanError(str(error)) from None
+    except OSError as error:
+        raise SetupError(
+            f"cannot write {error.filename}: {error.strerror}; `lab check {path}` judges a run without writing"
+        ) from None
     replay = ["lab", "replay", str(folder.path)]
     ending = last_lines(verdict, folder, replay, flaws=planted(stored))
     return VERDICT_EXIT[verdict.valid.word], f"{report_text(verdict)}\n{ending}"
+
+
+def stored_plan(folder: RunDir) -> Plan:
+    """The plan that a run was carried out with, an empty one if it is not there. Raises PlanError."""
+    if not folder.plan.exists():
+        return Plan()
+    try:
+        return build_plan(read_plan(folder.plan), str(folder.plan))
+    except PlanError as error:
+        raise PlanError(f"{error}; if another version wrote it: `lab check {folder.path}` judges without it") from None
 
 
 def planted(plan: Plan) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from nodes.remoting.record_check import check_record
 
 INDEX_ENTRY: Final = struct.Struct(">qiq")
 DIGEST_BYTES: Final = 8
+FILE_DIGEST_BYTES: Final = 16
 RETRY: Final = "%RETRY%"
 DEAD: Final = "%DLQ%"
 
@@ -38,6 +39,7 @@ class Dump:
     retry: dict[str, list[tuple[int, int, str]]] = field(default_factory=dict)  # group: (queue, offset, value)
     dead: dict[str, list[str]] = field(default_factory=dict)
     terms: list[tuple[int, str, int]] = field(default_factory=list)  # term, leader's id, start, as its markers say
+    digest: str = ""  # of the file as it was written, so that what is judged is what was read
 
 
 class Index:
@@ -69,26 +71,38 @@ async def dump_replica(
     if index is None:
         dump.reason = "the queue index could not be read"
         index = Index()
-    starts = [(start, number) for number, _, start in status.epochs]
     with path.open("wb") as raw, zstandard.ZstdCompressor(level=ZSTD_LEVEL).stream_writer(raw) as out:
-        offset = status.begin
-        while offset < status.end:
-            piece = await system.read_log(status.node, offset)
-            if piece is None or not piece.data:
-                dump.reason = dump.reason or f"the log could not be read from offset {offset}"
-                return dump
-            lines = lines_of(piece.data, system.entries(piece.data, offset), group, index, starts, dump)
-            try:
-                await asyncio.to_thread(_write, lines, out)  # thousands of records: the lab looks at others meanwhile
-            except RecordError as error:
-                dump.reason = f"garbage in the log after offset {dump.end}: {error}"
-                return dump
-            if dump.end <= offset:  # the piece holds no whole record, and the next one would not either
-                dump.reason = f"the record at offset {offset} could not be read whole"
-                return dump
-            offset = dump.end
+        await _copy_log(system, status, group, index, out, dump)
+    dump.digest = await asyncio.to_thread(_file_digest, path)
     dump.complete = not dump.reason
     return dump
+
+
+async def _copy_log(system: System, status: NodeStatus, group: str, index: Index, out: BinaryIO, dump: Dump) -> None:
+    """Write a line for each record; if the log cannot be read to its end, ``dump`` has the reason."""
+    starts = [(start, number) for number, _, start in status.epochs]
+    offset = status.begin
+    while offset < status.end:
+        piece = await system.read_log(status.node, offset)
+        if piece is None or not piece.data:
+            dump.reason = dump.reason or f"the log could not be read from offset {offset}"
+            return
+        lines = lines_of(piece.data, system.entries(piece.data, offset), group, index, starts, dump)
+        try:
+            await asyncio.to_thread(_write, lines, out)  # thousands of records: the lab looks at others meanwhile
+        except RecordError as error:
+            dump.reason = f"garbage in the log after offset {dump.end}: {error}"
+            return
+        if dump.end <= offset:  # the piece holds no whole record, and the next one would not either
+            dump.reason = f"the record at offset {offset} could not be read whole"
+            return
+        offset = dump.end
+
+
+def _file_digest(path: Path) -> str:
+    """The digest that checkers hold a dump file against."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=FILE_DIGEST_BYTES)).hexdigest()
 
 
 def _write(lines: Iterable[Mapping[str, Any]], out: BinaryIO) -> None:

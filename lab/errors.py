@@ -2,6 +2,7 @@
 
 import errno
 from enum import IntEnum
+from pathlib import Path
 from typing import Final, final
 
 
@@ -37,6 +38,13 @@ class SetupError(LabError):
 
 
 @final
+class InterruptedJudgingError(LabError):
+    """The operator did not wait for the verdict of a run that is over."""
+
+    exit_code = ExitCode.UNKNOWN
+
+
+@final
 class LabBugError(Exception):
     """The lab contradicts itself: exit 70 and ask for a report."""
 
@@ -44,15 +52,22 @@ class LabBugError(Exception):
 _STORAGE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
 
 
-def storage_refusal(error: OSError) -> SetupError | None:
-    """What to tell the operator if the disk of the run's folder refused to take a file; None for any other error."""
-    if error.errno not in _STORAGE:
+def storage_refusal(error: OSError, runs: Path) -> SetupError | None:
+    """What to tell the operator if the disk of the run's folder, somewhere in ``runs``, refused to take a file or the
+    folder is gone; None for any other error."""
+    if error.errno not in _STORAGE and not _removed(error, runs):
         return None
     where = f" ({error.filename})" if error.filename else ""
     return SetupError(
         f"the run's folder cannot be written{where}: {error.strerror}; nothing was judged: free space, or choose "
         "another place with --out"
     )
+
+
+def _removed(error: OSError, runs: Path) -> bool:
+    """Whether a file is not there that the lab itself has made, or a folder for it: somebody removed it."""
+    name = error.filename
+    return error.errno == errno.ENOENT and isinstance(name, str) and Path(name).is_relative_to(runs.absolute())
 
 
 VERDICT_EXIT = {"valid": ExitCode.VALID, "invalid": ExitCode.INVALID, "unknown": ExitCode.UNKNOWN}

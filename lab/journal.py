@@ -21,6 +21,7 @@ class Journal:
         self._start = start_ns
         self._last = -1
         self._failed: OSError | None = None
+        self.size = 0  # bytes written so far
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def now(self) -> int:
@@ -48,6 +49,7 @@ class Journal:
         except OSError as error:
             self._failed = error
             raise
+        self.size += len(line)
         return made
 
     def close(self) -> None:

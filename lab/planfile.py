@@ -1,6 +1,7 @@
 """Plan files: TOML in, `Plan` out, and back; the refusals name the key, the file and the nearest right name."""
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -44,7 +45,24 @@ def build_plan(tables: Mapping[str, Any], origin: str) -> Plan:
     try:
         return msgspec.convert(tables, Plan, dec_hook=_decode, strict=True)
     except msgspec.ValidationError as error:
-        raise PlanError(f"{origin}: {error}") from None
+        raise PlanError(f"{origin}: {_in_plan_words(str(error), tables)}") from None
+
+
+def _in_plan_words(refusal: str, tables: Mapping[str, Any]) -> str:
+    """msgspec's words with the key as plans write it, and its value: ``cluster.replicas = 0: expected int >= 1``."""
+    what, found, path = refusal.partition(" - at `$.")
+    what = what.replace("`", "")
+    if not found:
+        return what
+    key = path.removesuffix("`")
+    value: Any = tables
+    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", key):
+        try:
+            value = value[name] if name else value[int(index)]
+        except (KeyError, IndexError, TypeError):
+            value = None  # an element that msgspec does not name
+    told = f" = {value!r}" if isinstance(value, str | int | float) and repr(value) not in what else ""
+    return f"{key}{told}: {what[0].lower()}{what[1:]}"
 
 
 def _by_mode(tables: Mapping[str, Any]) -> Mapping[str, Any]:

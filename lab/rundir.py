@@ -20,9 +20,9 @@ class RunDir:
     def create(cls, out: Path, name: str, now: datetime | None = None) -> "RunDir":
         """Make ``out/name/UTC-start`` (with a number behind if taken) and point ``out/latest`` to it."""
         stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
-        out = out.absolute()  # nodes run in folders of their own and must find their files by these paths
-        parent = out / name
         try:
+            out = out.absolute()  # nodes run in folders of their own and must find their files by these paths
+            parent = out / name
             parent.mkdir(parents=True, exist_ok=True)
             path = _fresh(parent, stamp)
             for below in ("journals", "nodes", "replicas"):
@@ -46,6 +46,15 @@ class RunDir:
     def journals(self) -> Path:
         """One journal a worker, and the lab's own."""
         return self.path / "journals"
+
+    def journal(self, writer: str) -> Path:
+        """What one writer saw: a client host's worker, or the lab."""
+        return self.journals / f"{writer}.jsonl"
+
+    @property
+    def written(self) -> Path:
+        """How many bytes each writer wrote to its journal, as far as it could tell in the end: a JSON object."""
+        return self.journals / "written.json"
 
     @property
     def history(self) -> Path:
@@ -87,9 +96,14 @@ class RunDir:
         """Control socket of a cluster that was brought up by hand."""
         return self.path / "control.sock"
 
+    @property
+    def nodes(self) -> Path:
+        """A folder for each node."""
+        return self.path / "nodes"
+
     def node(self, name: str) -> Path:
         """The folder of one node: config, log.jsonl, stderr, store."""
-        return self.path / "nodes" / name
+        return self.nodes / name
 
     def client(self, host: str) -> Path:
         """What the foreign clients of one client host write."""

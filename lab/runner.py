@@ -25,7 +25,7 @@ from lab.cluster.supervisor import NodeExit
 from lab.crew import Crew
 from lab.drain import DrainPhase, Outcome
 from lab.duration import Duration
-from lab.errors import LabBugError, PlanError, SetupError
+from lab.errors import InterruptedJudgingError, LabBugError, PlanError, SetupError
 from lab.generator.faults import fault_schedule
 from lab.generator.threads import Threads, threads_of
 from lab.groups import GroupFinal
@@ -45,7 +45,7 @@ from lab.topology import BROKER_PORT, NAMESRV_PORT, Topology, topology_of
 from lab.validate import validate
 from lab.watch import Watch
 from lab.workers.java.line import READY_S as JAVA_READY_S
-from lab.workers.messages import Begin, Guarantees, Ready
+from lab.workers.messages import Begin, Guarantees, Ready, Recorded, TellRecorded
 from lab.workers.pool import Pool
 from lab.workers.worker import WorkerSpec
 from lab.workloads.classify import Guarantee
@@ -122,8 +122,13 @@ def run_plan(plan: Plan, out: Path, show: Show | None = None, *, began: float | 
         run.close()
     from lab.judging import judge_run  # numpy and the templates would only delay the start
 
-    run.show.line(f"judging {merge_journals(folder)} events")
-    verdict = judge_run(folder, plan.judge.remove)
+    try:
+        run.show.line(f"judging {merge_journals(folder, run.sizes)} events")
+        verdict = judge_run(folder, plan.judge.remove)
+    except KeyboardInterrupt:
+        raise InterruptedJudgingError(
+            f"interrupted while the run was judged; its recording stays: lab report {folder.path}"
+        ) from None
     run.timings.judged = time.monotonic() - began
     return RunResult(verdict, folder, plan, run.timings)
 
@@ -165,7 +170,7 @@ class Run:
         self._java = java
         self._start_ns = time.monotonic_ns()
         self.run_id = hashlib.sha256(f"{plan.seed}/{time.time_ns()}/{os.getpid()}".encode()).hexdigest()[:8]
-        self._journal = Journal(folder.journals / "lab.jsonl", self._start_ns)
+        self._journal = Journal(folder.journal("lab"), self._start_ns)
         self.record = LabRecord(self._journal)
         self.threads: Threads = threads_of(plan, topology)
         self.stage = Stage(plan, topology, folder, self.seed)
@@ -174,6 +179,7 @@ class Run:
         self._interrupts = 0
         self._main: asyncio.Task[None] | None = None
         self._closed = False
+        self.sizes: dict[str, int] = {}  # bytes that were written to each journal, by its writer
 
     def go(self) -> None:
         """Fork the workers, then live in an event loop until the drain is over."""
@@ -196,6 +202,9 @@ class Run:
         try:
             self.pool.close()
             self._journal.close()
+            self.sizes["lab"] = self._journal.size
+            with contextlib.suppress(OSError):  # a full disk is told of by the history, which needs more room
+                self.folder.written.write_bytes(msgspec.json.encode(self.sizes))
             self.stage.hosts.close()
             self.stage.manifest.finish()
         finally:
@@ -240,6 +249,7 @@ class Run:
         begin = time.monotonic_ns() + BEGIN_DELAY_NS
         self._pace = Pace(begin)
         self.pool.on_progress = self._progress
+        self.pool.on_trouble = self._pace.stopped.set  # with less than the plan asks for nothing is judged
         self.record.phase("load-begin")  # before any client acts, however slow the machine is
         self.pool.tell(Begin(begin, stage.guarantees()))
         self.timings.started = self._since()
@@ -262,6 +272,7 @@ class Run:
             self.record.note("group-final", await final.value())
         self.record.patterns(self.folder, stage.supervisor.nodes(), stage.system.log_patterns)
         self._elections()
+        await self._hear_recorded()
         self.record.phase("drain-end")
         self.timings.drained = self._since()
 
@@ -319,11 +330,20 @@ class Run:
             self.show.line(words)
 
     async def _hear_ready(self) -> None:
+        limit = WORKER_READY_S + (0.0 if self._java is None else JAVA_READY_S)
         try:
-            limit = WORKER_READY_S + (0.0 if self._java is None else JAVA_READY_S)
             await self.pool.hear(Ready, limit)
-        except TimeoutError:
-            raise SetupError(f"the client workers did not come up within {limit:g} s") from None
+        except TimeoutError as error:
+            raise SetupError(f"not ready: {error}") from None
+
+    async def _hear_recorded(self) -> None:
+        """What the workers have written: a journal that is shorter when it is read was damaged meanwhile."""
+        self.pool.tell(TellRecorded())
+        try:
+            for told in await self.pool.hear(Recorded, WORKER_READY_S):
+                self.sizes[told.host] = told.size
+        except TimeoutError as error:
+            raise SetupError(f"{error}, and nothing was judged: run again") from None
 
     def _guarantees(self, of: Mapping[str, Guarantee]) -> None:
         self.pool.tell(Guarantees(dict(of)))

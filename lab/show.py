@@ -1,5 +1,6 @@
 """What people see while a run goes on: one live line on a terminal, plain lines elsewhere; always on stderr."""
 
+import contextlib
 import sys
 import time
 from typing import Protocol, TextIO
@@ -48,7 +49,8 @@ class Plain:
 
     def line(self, text: str) -> None:
         """One line."""
-        click.echo(f"{time.monotonic() - self._start:6.1f} s  {text}", file=self._out)
+        with contextlib.suppress(OSError):  # nobody reads any more (`lab run 2>&1 | head`): the run goes on
+            click.echo(f"{time.monotonic() - self._start:6.1f} s  {text}", file=self._out)
 
     def progress(self, text: str) -> None:
         """One line every few seconds."""

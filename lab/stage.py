@@ -46,7 +46,7 @@ class Stage:
         self.topology = topology
         self.folder = folder
         self.manifest = Manifest(folder.manifest)
-        self.manifest.will_create(Kind.FOLDER, folder.path)  # of a killed run; one that ends in order keeps its folder
+        self.manifest.will_create(Kind.FOLDER, folder.nodes)  # of a killed run, whose recording stays
         self.hosts = Hosts.build(topology.hosts)
         self.system: System = system_of(plan, topology, folder, self.hosts)
         self.on_exit: Callable[[NodeExit], None] | None = None

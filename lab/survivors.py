@@ -109,6 +109,7 @@ class Survivors:
                 "node": node,
                 "incarnation": self._stage.supervisor.incarnation(node),
                 "file": f"replicas/{name}",
+                "digest": dump.digest,
                 "begin": dump.begin,
                 "end": dump.end,
                 "commit": committed(status, dump),

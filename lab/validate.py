@@ -34,7 +34,7 @@ from nemesis.flaws import LeverFlaw
 from nemesis.targets import MOMENT_WORDS
 from nodes.flaws import Flaw
 
-JAVA_NAME = re.compile(r"[%|a-zA-Z0-9_-]{1,127}")  # RocketMQ class Validators
+CLIENT_NAME = re.compile(r"[%|a-zA-Z0-9_-]{1,127}")  # RocketMQ class Validators
 PLAN_NAME = re.compile(r"[^\W_][\w.-]{0,99}")
 SLAVE_WORDS = ("slave", "slaves", "isolate-slave", "replication", "follower", "followers", "isolate-follower")
 
@@ -48,6 +48,7 @@ def validate(plan: Plan, topology: Topology) -> None:
     _routing(plan)
     _shape(plan)
     _client(plan)
+    _client_names(plan)
     _faults(plan, topology)
 
 
@@ -154,9 +155,13 @@ def _client(plan: Plan) -> None:
             "client java chooses another queue when it retries, and workload log asks for single queues: "
             "set load.retries = 0"
         )
-    for key, name in (("load.topic", load.topic), ("load.group", load.group)):
-        if not JAVA_NAME.fullmatch(name):
-            raise PlanError(f"{key} = {name!r}: RocketMQ's Java client takes letters, digits, % | _ and - only")
+
+
+def _client_names(plan: Plan) -> None:
+    """Brokers and clients refuse other names, but only once all has started."""
+    for key, name in (("load.topic", plan.load.topic), ("load.group", plan.load.group)):
+        if not CLIENT_NAME.fullmatch(name):
+            raise PlanError(f"{key} = {name!r}: RocketMQ takes 1 to 127 letters, digits, % | _ and - only")
 
 
 def _elected_shape(plan: Plan) -> None:

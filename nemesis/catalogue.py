@@ -121,10 +121,13 @@ class FaultSpec:
 
     def check_names(self, nodes: Iterable[str], groups: Iterable[str]) -> None:
         """Refuse names that the topology does not have. Raises CatalogueError."""
-        known = [*nodes, *groups]
+        if self.kind == "add":  # what is added is a node that nobody has started yet, and its group decides which
+            known, words = [*groups], []
+        else:
+            known, words = [*nodes, *groups], [*WORDS]
         for name in self.names:
             if name not in known:
-                raise CatalogueError(f"{self.text}: unknown target {name}{_nearest(name, [*known, *WORDS])}")
+                raise CatalogueError(f"{self.text}: unknown target {name}{_nearest(name, [*known, *words])}")
 
 
 def kind_of(text: str) -> str:

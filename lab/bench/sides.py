@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from lab.systems.rocketmq.keys import translated
-from lab.systems.rocketmq.programs import java_program, properties_text
+from lab.systems.rocketmq.programs import java_program
 from lab.systems.rocketmq.release import Release
+from nodes.config import write_properties
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,6 @@ class Apache:
         wanted = translated(self.release, kind, {key: str(value) for key, value in settings.items()})
         if kind == "broker" and settings.get("brokerRole") == "SYNC_MASTER" and self.release.line == 5:
             wanted["inSyncReplicas"] = "2"  # stock 5.x waits for no slave: only with this is the promise the same
-        (own / f"{kind}.conf").write_text(properties_text(wanted), encoding="utf-8")
+        (own / f"{kind}.conf").write_text(write_properties(wanted), encoding="utf-8")
         found = java_program(self.release, kind, own)
         return Program(list(found.argv), {**os.environ, **found.env})

@@ -43,6 +43,14 @@ class Owner:
         return self.boot_id == boot_id() and start_ticks(self.pid) == self.start_ticks
 
 
+def owner_of(manifest: Path) -> Owner | None:
+    """The lab that wrote this manifest; None if it cannot be read."""
+    try:
+        return Owner(**json.loads(manifest.read_text())["owner"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def boot_id() -> str:
     """Identity of this boot of the machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -243,6 +243,8 @@ class Supervisor:
             raise LeverError(f"{node} has no store folder")
         if self.state(node) is NodeState.DESTROYED:
             raise LeverError(f"{node} is destroyed already")
+        if await self.store_gone(node):  # or what is not there would count as destroyed
+            raise LeverError(f"{node} has nothing at {spec.store}: nothing can be destroyed")
         words = []
         if self._running(node) is not None:
             words.append(await self.kill(node, fault_id))
@@ -332,8 +334,10 @@ class Supervisor:
             self._manifest.will_create(Kind.CGROUP, cgroup.folder)
         try:
             cgroup.create()
-        except OSError:
-            return None  # not ours to use: signals serve instead
+        except OSError:  # not ours to use: signals serve instead
+            if self._manifest is not None:
+                self._manifest.removed(Kind.CGROUP, cgroup.folder)
+            return None
         return cgroup
 
     def _spawn(self, spec: NodeSpec) -> tuple[subprocess.Popen[bytes], Cgroup | None]:

@@ -23,6 +23,7 @@ from lab.systems.log_entries import LogEntry, plain_entries
 from lab.systems.system import Assigned, Listing, LogPattern, LogPiece, NodeStatus
 from lab.topology import BROKER_PORT, HA_PORT, MEMBER_PORT, NAMESRV_PORT, Group, Topology, flush_of, settings_of, truth
 from nemesis.world import LeverError, Patience
+from nodes.config import write_properties
 from nodes.remoting import fastjson
 from nodes.remoting.client import CallError, RemotingClient
 from nodes.remoting.codes import RequestCode, ResponseCode
@@ -101,7 +102,7 @@ class PythonSystem:
         kind = "namesrv" if node in self._topology.namesrvs else "broker"
         conf = folder / f"{kind}.conf"
         settings = self._namesrv(node) if kind == "namesrv" else self._broker(node)
-        conf.write_text("".join(f"{key}={value}\n" for key, value in settings.items()), encoding="utf-8")
+        conf.write_text(write_properties(settings), encoding="utf-8")
         log = str(folder / "log.jsonl")
         argv = (sys.executable, "-m", "nodes", kind, "-c", str(conf), "--log", log, "--name", node)
         return NodeSpec(

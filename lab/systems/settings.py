@@ -9,7 +9,7 @@ from lab.errors import PlanError
 from lab.plan import Plan
 from lab.systems.dledger import elects, member_settings
 from lab.topology import settings_of, topology_of, truth
-from nodes.config import ConfigError, load_broker, load_namesrv
+from nodes.config import ConfigError, load_broker, load_namesrv, write_properties
 
 # The lab itself gives each node these: where it stands, what it is called, whom it knows, where it stores.
 BROKER_OWN: Final = (
@@ -57,7 +57,7 @@ def _refuse_own(plan: Plan) -> None:
 
 
 def _load(path: Path, settings: Mapping[str, str], load: Callable[[Path], list[str]]) -> list[str]:
-    path.write_text("".join(f"{key}={value}\n" for key, value in settings.items()), encoding="utf-8")
+    path.write_text(write_properties(settings), encoding="utf-8")
     try:
         return load(path)
     except ConfigError as error:

@@ -54,6 +54,11 @@ class ConsumeUntil:
 
 
 @dataclass(frozen=True, slots=True)
+class TellRecorded:
+    """Answer Recorded, so that the lab can see whether the journal is whole when it reads it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Quit:
     """Close everything and exit."""
 
@@ -97,6 +102,14 @@ class Consumed:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """How many bytes this worker's journal has by now."""
+
+    host: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """Counts so far, for the live view."""
 
@@ -120,5 +133,5 @@ class Crashed:
     """It was the machine's fault, such as a full disk, and not the lab's."""
 
 
-Command = Begin | Guarantees | StopLoad | PlaceSentinels | DrainQueues | ConsumeUntil | Quit
-Answer = Ready | LoadEnded | SentinelsPlaced | Drained | Consumed | Progress | Crashed
+Command = Begin | Guarantees | StopLoad | PlaceSentinels | DrainQueues | ConsumeUntil | TellRecorded | Quit
+Answer = Ready | LoadEnded | SentinelsPlaced | Drained | Consumed | Recorded | Progress | Crashed

@@ -32,6 +32,7 @@ class Pool:
         self.progress: dict[str, Progress] = {}
         self.on_progress: Callable[[], None] | None = None
         self.on_answer: Callable[[str, Answer], None] | None = None
+        self.on_trouble: Callable[[], None] | None = None  # a worker is gone, or ends with an error
 
     def fork(self, specs: Sequence[WorkerSpec]) -> None:
         """Fork one worker for each spec; returns at once."""
@@ -87,8 +88,12 @@ class Pool:
             if self._gone:
                 raise self._death(self._gone[0])
             self._news.clear()
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                await self._news.wait()
+            try:
+                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                    await self._news.wait()
+            except TimeoutError:
+                silent = ", ".join(host for host in self._pipes if host not in found)
+                raise TimeoutError(f"the client worker on {silent} did not answer within {timeout_s:.0f} s") from None
 
     def close(self) -> None:
         """End all workers: politely, then by SIGKILL of exactly these processes. May be called twice."""
@@ -121,6 +126,8 @@ class Pool:
                         self.on_progress()
                     continue
                 self._inbox[host].append(answer)
+                if isinstance(answer, Crashed):
+                    self._trouble()
                 if self.on_answer is not None:
                     self.on_answer(host, answer)
         except (EOFError, OSError):
@@ -138,9 +145,14 @@ class Pool:
             )
         return LabBugError(f"the client worker on {host} died (exit code {process.exitcode})")
 
+    def _trouble(self) -> None:
+        if self.on_trouble is not None:
+            self.on_trouble()
+
     def _lost(self, host: str) -> None:
         if host not in self._gone:
             self._gone.append(host)
+            self._trouble()
         try:
             asyncio.get_running_loop().remove_reader(self._pipes[host].fileno())
         except (RuntimeError, OSError):

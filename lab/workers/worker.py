@@ -41,8 +41,10 @@ from lab.workers.messages import (
     Progress,
     Quit,
     Ready,
+    Recorded,
     SentinelsPlaced,
     StopLoad,
+    TellRecorded,
 )
 from lab.workloads.actor import Actor, Scene
 from lab.workloads.consuming import Consumer
@@ -117,7 +119,7 @@ class Worker:
             threads=len(spec.threads),
             name_servers=spec.name_servers,
             address=spec.address,
-            journal=Journal(spec.folder.journals / f"{spec.host}.jsonl", spec.start_ns),
+            journal=Journal(spec.folder.journal(spec.host), spec.start_ns),
         )
         self._threads = spec.threads.on(spec.host)
         self._load: list[asyncio.Task[None]] = []
@@ -200,6 +202,8 @@ class Worker:
                 self._spawn(self._drain(command))
             case ConsumeUntil():
                 self._spawn(self._consume_until(command))
+            case TellRecorded():
+                self._say(Recorded(self._spec.host, self._scene.journal.size))
             case Quit():
                 self._quit.set()
 
@@ -213,7 +217,7 @@ class Worker:
             await work
         except Exception as error:
             _log.exception("a task of the worker on %s failed", self._spec.host)
-            refusal = storage_refusal(error) if isinstance(error, OSError) else None
+            refusal = storage_refusal(error, self._spec.folder.path) if isinstance(error, OSError) else None
             words = str(refusal) if refusal is not None else f"{type(error).__name__}: {error}"
             self._say(Crashed(self._spec.host, words, machine=refusal is not None))
 

@@ -10,6 +10,7 @@ from nodes.config.change import changed, properties_of, properties_text
 from nodes.config.dledger import Member, Timers
 from nodes.config.load import Loaded, load_broker, load_namesrv
 from nodes.config.namesrv import NamesrvConfig
+from nodes.config.properties import write_properties
 from nodes.config.values import ConfigError
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "load_namesrv",
     "properties_of",
     "properties_text",
+    "write_properties",
 ]

@@ -7,13 +7,15 @@ space begins a comment, since the configuration files people copy carry remarks 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["Property", "parse_properties"]
+__all__ = ["Property", "parse_properties", "write_properties"]
 
 _INLINE_COMMENT = re.compile(r"(?:^|[ \t\f])#.*$", re.DOTALL)
 _ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 _BLANK = " \t\f"
+_WRITTEN = str.maketrans({"\\": "\\\\", "#": "\\#", "\n": "\\n", "\r": "\\r"})
 
 
 class Property(NamedTuple):
@@ -44,6 +46,21 @@ def parse_properties(text: str) -> list[Property]:
     if logical:
         found.append(_split(logical, begun))
     return found
+
+
+def write_properties(settings: Mapping[str, str]) -> str:
+    """Settings as the text of a property file: `parse_properties` and Java read the same values back.
+
+    Values are paths among others, and may hold what means something here: a backslash, blanks at their ends, a `#`.
+    """
+    return "".join(f"{key}={_escape(value)}\n" for key, value in settings.items())
+
+
+def _escape(value: str) -> str:
+    inner = value.strip(_BLANK)
+    lead, _, trail = value.partition(inner) if inner else ("", "", value)
+    ends = ["".join(f"\\u{ord(blank):04x}" for blank in blanks) for blanks in (lead, trail)]
+    return inner.translate(_WRITTEN).join(ends)
 
 
 def _split(line: str, number: int) -> Property:

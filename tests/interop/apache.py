@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.bench.ports import free_ports
-from lab.systems.rocketmq.programs import java_program, properties_text
+from lab.systems.rocketmq.programs import java_program
 from lab.systems.rocketmq.release import Release
 from nodes.client.admin import AdminClient
+from nodes.config import write_properties
 from tests.interop.cluster import COMMON, GROUP, asked, eventually
 from tests.interop.processes import Program
 
@@ -89,6 +90,6 @@ class ApacheCluster:
     def _program(self, kind: str, settings: dict[str, str]) -> Program:
         folder = self._folder / kind
         folder.mkdir(parents=True)
-        (folder / f"{kind}.conf").write_text(properties_text(settings), encoding="utf-8")
+        (folder / f"{kind}.conf").write_text(write_properties(settings), encoding="utf-8")
         program = java_program(self.release, kind, folder)
         return Program(kind, program.argv, folder, program.env)

@@ -45,8 +45,9 @@ def test_nobody_notices_that_one_name_server_is_down(tmp_path: Path) -> None:
     assert judged.code == 0, str(judged)
 
 
-def test_a_killed_run_leaves_nothing_that_clean_does_not_remove(tmp_path: Path) -> None:
-    """SIGKILL of the lab ends its nodes and workers by itself; its folder goes with `lab clean`."""
+def test_a_killed_run_leaves_its_recording_and_nothing_else(tmp_path: Path) -> None:
+    """SIGKILL of the lab ends its nodes and workers by itself; their stores go with `lab clean`, the recording can be
+    judged."""
     argv = [sys.executable, "-m", "lab", "run", "plans/baseline.toml", "--out", str(tmp_path)]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
@@ -56,9 +57,13 @@ def test_a_killed_run_leaves_nothing_that_clean_does_not_remove(tmp_path: Path) 
     assert len(children) >= 6
     assert psutil.wait_procs(children, timeout=60)[1] == []
     assert (tmp_path / "latest").is_symlink()
-    run = (tmp_path / "latest").resolve()  # the next lab that starts, beside this test too, may have removed it already
+    run = (tmp_path / "latest").resolve()
     subprocess.run([sys.executable, "-m", "lab", "clean"], cwd=ROOT, check=True, capture_output=True, timeout=60)
-    assert not run.exists()
+    assert not (run / "nodes").exists()  # the next lab that starts, beside this test too, may have cleaned as well
+    argv = [sys.executable, "-m", "lab", "check", str(run)]
+    judged = subprocess.run(argv, cwd=ROOT, check=False, capture_output=True, text=True, timeout=600)
+    assert judged.returncode == 3, judged.stdout + judged.stderr
+    assert "the history ends before its drain did" in " ".join(judged.stdout.split())
 
 
 @pytest.mark.flaws

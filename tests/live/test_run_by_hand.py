@@ -13,6 +13,7 @@ from lab.leaks import traces
 from tests.live.judged import ROOT
 
 PATIENCE_S = 120.0
+FOLDER = "runs #1 \\" + 10 * " of a long name"  # too long for a socket, and with what property files heed
 
 
 class Hands:
@@ -36,13 +37,14 @@ class Hands:
 
 @pytest.fixture
 def hands(tmp_path: Path) -> Iterator[Hands]:
-    """A small cluster that is up."""
-    found = Hands(tmp_path)
+    """A small cluster that is up, in a folder of an inconvenient name."""
+    found = Hands(tmp_path / FOLDER)
     before = traces(tmp_path)
     found.lab("up", "--groups", "1", "--namesrvs", "1", "--set", "brokerRole=SYNC_MASTER")
     try:
         yield found
     finally:
+        assert (next((found.folder / "up").iterdir()) / "nodes" / "broker-a-0" / "store").is_dir()
         found.lab("down")
     found.lab("status", code=2)
     assert traces(tmp_path).more_than(before) == []

@@ -78,9 +78,3 @@ def java_program(release: Release, kind: str, folder: Path, options: Sequence[st
         str(folder / f"{kind}.conf"),
     )
     return JavaProgram(argv, {"ROCKETMQ_HOME": str(home), "JDK_JAVA_OPTIONS": " ".join(OPENED)})
-
-
-def properties_text(settings: Mapping[str, str]) -> str:
-    """A Java property file: backslashes, which begin escapes there, are doubled."""
-    escaped = {key: value.replace("\\", "\\\\") for key, value in settings.items()}
-    return "".join(f"{key}={value}\n" for key, value in escaped.items())

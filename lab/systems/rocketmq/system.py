@@ -21,12 +21,13 @@ from lab.rundir import RunDir
 from lab.systems.dledger import elects, member_settings
 from lab.systems.python import CLUSTER, READ_TIMEOUT_S, PythonSystem
 from lab.systems.rocketmq.keys import differences, translated
-from lab.systems.rocketmq.programs import java_program, properties_text
+from lab.systems.rocketmq.programs import java_program
 from lab.systems.rocketmq.release import Release, ReleaseMissing, release
 from lab.systems.rocketmq.store_files import StoreFiles
 from lab.systems.system import Assigned, LogPattern, LogPiece, NodeStatus
 from lab.topology import BROKER_PORT, HA_PORT, NAMESRV_PORT, Topology, copies_of, settings_of, topology_of, truth
 from nemesis.world import LeverError, Patience
+from nodes.config import write_properties
 from nodes.remoting import fastjson
 from nodes.remoting.codes import RequestCode, ResponseCode
 from nodes.remoting.command import Command, request
@@ -147,7 +148,7 @@ class RocketMQSystem(PythonSystem):
         folder = self._folder.node(node).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         kind = self._kind(node)
-        (folder / f"{kind}.conf").write_text(properties_text(self._settings(node)), encoding="utf-8")
+        (folder / f"{kind}.conf").write_text(write_properties(self._settings(node)), encoding="utf-8")
         program = java_program(self.release, kind, folder, QUICK_START)
         return NodeSpec(
             name=node,
@@ -201,7 +202,7 @@ class RocketMQSystem(PythonSystem):
         if effective is None:
             return [f"{node} did not tell its settings"]
         path = self._folder.node(node) / "effective.properties"
-        path.write_text(properties_text(dict(sorted(effective.items()))), encoding="utf-8")
+        path.write_text(write_properties(dict(sorted(effective.items()))), encoding="utf-8")
         return [f"{node}: {words}" for words in differences(self._lasting(node), effective)]
 
     def _lasting(self, node: str) -> dict[str, str]:

@@ -81,6 +81,13 @@ def test_a_truncated_history_is_unknown_and_says_where(tmp_path: Path, name: str
         assert "broken" in verdict.why[0]
 
 
+def test_a_history_cut_before_its_first_event_offers_nothing_to_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "h.jsonl.zst", good_story())
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(HistoryError, match="no event of it can be read"):
+        judge(path)
+
+
 def test_a_garbled_line_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "h.jsonl", good_story())
     lines = path.read_bytes().split(b"\n")

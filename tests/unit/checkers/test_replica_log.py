@@ -321,6 +321,31 @@ def test_a_missing_or_broken_dump_is_unknown(tmp_path: Path) -> None:
     assert check_replica_log(gather(story.finish().history(), tmp_path)).valid is Validity.UNKNOWN
 
 
+@pytest.mark.parametrize("changed", [b"", None])
+def test_a_dump_file_that_is_not_the_recorded_one_proves_nothing(tmp_path: Path, changed: bytes | None) -> None:
+    """Emptied, or another run's: what is not in it was not lost by the cluster."""
+    (tmp_path / "other").mkdir()
+    dump(Story(), tmp_path / "other", NODES[1], "0:t1:B")
+    (other,) = (tmp_path / "other").iterdir()
+    story = Story(not_applicable={})
+    for rule in ("D2", "D4", "D7", "D10"):
+        story.step(rule, ok=True)
+    dump(story, tmp_path, NODES[0], "0:t1:A", commit=1)
+    dump(story, tmp_path, NODES[1], "0:t1:A", commit=1, file="n.jsonl.zst")
+    recorded = next(path for path in tmp_path.iterdir() if path.name.startswith(NODES[1])).read_bytes()
+    story.events[-1].value["digest"] = hashlib.blake2b(recorded, digest_size=16).hexdigest()
+    history = story.finish().history()
+
+    def judged(data: bytes) -> Record:
+        (tmp_path / "n.jsonl.zst").write_bytes(data)
+        return check_replica_log(gather(history, tmp_path))
+
+    assert judged(recorded).valid is Validity.VALID
+    record = judged(other.read_bytes() if changed is None else changed)
+    assert record.valid is Validity.UNKNOWN
+    assert any("is not the file that was recorded" in reason for reason in record.reasons)
+
+
 def test_records_written_after_the_last_sentinel_may_still_be_on_their_way(tmp_path: Path) -> None:
     def run(*, sentinel_on_both: bool) -> Record:
         story = Story(not_applicable={}).tell("0>s(A) 0<s(A)@0").drain("[A]", finish=False)

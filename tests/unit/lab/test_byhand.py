@@ -1,12 +1,18 @@
-"""Bringing up a cluster by hand: whoever gives up waiting for it leaves nothing behind."""
+"""Clusters by hand: whoever gives up waiting for one leaves nothing behind, and so does whoever is told it is down."""
 
+import os
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 
-from lab.byhand import down_again
+from lab.byhand import down_again, entering, serving, wait_for_end
 from lab.errors import SetupError
+from lab.rundir import RunDir
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize("reason", [KeyboardInterrupt(), SetupError("it was not ready in time")])
@@ -18,6 +24,16 @@ def test_a_wait_that_ends_early_takes_the_cluster_down(reason: BaseException) ->
     assert process.returncode is not None
 
 
+def test_the_background_process_is_this_lab_wherever_it_is_started(tmp_path: Path) -> None:
+    """A folder with a module of the same name, another checkout say, ran that one's code."""
+    (tmp_path / "lab.py").write_text("print('another lab')")
+    argv = [*serving(RunDir(tmp_path))[:-1], "--help"]
+    said = subprocess.run(
+        argv, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert "The background process" in said.stdout, said
+
+
 def test_a_cluster_that_came_up_stays() -> None:
     """Until it is told to end."""
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
@@ -25,3 +41,30 @@ def test_a_cluster_that_came_up_stays() -> None:
             pass
         assert process.poll() is None
         process.kill()
+
+
+def test_a_cluster_is_down_when_its_process_is_gone() -> None:
+    """Not when it has heard of it: what it held, a new cluster or a look at the machine would meet."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        ended = threading.Event()
+
+        def wait() -> None:
+            wait_for_end(process.pid)
+            ended.set()
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        assert not ended.wait(0.2)  # it cannot be: the process waits for a line
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        assert ended.wait(60.0)
+        waiting.join()
+    wait_for_end(process.pid)  # it is gone for good
+
+
+def test_hosts_in_a_user_namespace_are_entered_through_it() -> None:
+    """A cluster that was started without root lives in one; anybody outside is refused by the kernel."""
+    assert entering("/host", "/proc/self/ns/user") == ["nsenter", "--net=/host", "--"]
+    another = "/proc/self/ns/net"  # any that is not ours
+    assert entering("/host", another) == ["nsenter", f"--user={another}", "--preserve-credentials", "--net=/host", "--"]

@@ -1,5 +1,7 @@
 """The command line: every command has a help text, wrong words get the nearest right one, errors their exit codes."""
 
+import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from lab.leaks import Traces
 from lab.matrix import read_matrix
 from lab.rundir import RunDir
 from lab.scenarios import list_text, plans_folder, read_scenarios, table
+from lab.show import Plain
 from lab.topology import topology_of
 from lab.validate import validate
 from nodes.commands import mqadmin, mqshutdown
@@ -153,6 +156,52 @@ def test_errors_have_their_exit_codes(error: BaseException, code: ExitCode, monk
     assert ("report" in found.output) == (code is ExitCode.OUR_BUG)
 
 
+@pytest.mark.parametrize(
+    ("trouble", "code", "says"),
+    [
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), ExitCode.UNKNOWN, ""),
+        (OSError(errno.ENOSPC, "No space left on device"), ExitCode.SETUP_FAILED, "written to stdout: No space left"),
+    ],
+)
+def test_a_verdict_stays_what_it_is_when_nobody_reads_it(
+    trouble: OSError, code: ExitCode, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`lab check RUN | head` exited with 1, which means invalid."""
+    whole = click.echo
+
+    def echo(text: str, *, err: bool = False) -> None:
+        if not err:
+            raise trouble
+        whole(text, err=True)
+
+    monkeypatch.setattr("lab.commands.report_again", lambda folder: (ExitCode.UNKNOWN, "verdict: unknown"))
+    monkeypatch.setattr(click, "echo", echo)
+    found = CliRunner().invoke(main, ["report", "run"])
+    assert found.exit_code == code
+    assert says in found.output
+
+
+def test_a_run_goes_on_when_nobody_reads_its_progress() -> None:
+    """`lab run PLAN 2>&1 | head` ended the run, with the exit code of an invalid one."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", buffering=1) as out:
+        Plain(out).line("load begins")
+        with contextlib.suppress(BrokenPipeError):  # what is left in its buffer
+            out.close()
+
+
+def test_a_folder_that_was_removed_underfoot_is_no_bug_of_the_lab(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The working folder itself."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SetupError, match="cannot make the run's folder in runs"):
+        RunDir.create(Path("runs"), "run")
+
+
 def test_administration_is_mounted() -> None:
     """Under RocketMQ's own names."""
     found = CliRunner().invoke(main, ["admin", "clusterList", "-n", "nonsense"])
@@ -212,8 +261,10 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     """Neither judged nor reported."""
     with pytest.raises(PlanError, match="is no run"):
         report_again(tmp_path)
-    with pytest.raises(PlanError, match="cannot read history"):
+    with pytest.raises(PlanError, match="is no run: it has no history"):
         check_history(tmp_path, (), as_json=False)
+    with pytest.raises(PlanError, match="cannot read history"):
+        check_history(tmp_path / "nothing", (), as_json=False)
 
 
 def test_what_is_left_behind_is_named() -> None:

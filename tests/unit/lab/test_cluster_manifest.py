@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from lab.cluster import supervisor
+from lab.cluster.hosts import Hosts
+from lab.cluster.keeper import Keeper
 from lab.cluster.manifest import Kind, Manifest, Owner, boot_id, clean, registry_folder, start_ticks
 
 
@@ -130,6 +135,19 @@ def test_what_cannot_be_removed_is_named_and_tried_again(tmp_path: Path, registr
     folder.unlink()
     assert clean(registry)[0].removed == (str(folder),)
     assert clean(registry) == []
+
+
+def test_a_cgroup_that_the_machine_refused_is_not_on_record(
+    tmp_path: Path, registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without root there is none; the record of a lab that ended in order would be "cleaned" by the next one."""
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(supervisor, "find_root", lambda: tmp_path / "file")
+    manifest = Manifest(tmp_path / "run" / "manifest.json", registry=registry)
+    nodes = supervisor.Supervisor(cast(Hosts, None), cast(Keeper, None), manifest=manifest)
+    asyncio.run(nodes.stop())
+    manifest.finish()
+    assert list(registry.iterdir()) == []
 
 
 def test_an_owner_is_told_from_a_zombie(tmp_path: Path) -> None:

@@ -11,16 +11,19 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from lab.cluster import userns
 from lab.cluster.cgroups import Cgroup
 from lab.cluster.guardian import Guardian
+from lab.cluster.hosts import Hosts
 from lab.cluster.keeper import Keeper
 from lab.cluster.nft import rules
 from lab.cluster.sampling import Sampler
-from lab.cluster.supervisor import explained
+from lab.cluster.supervisor import NodeSpec, Supervisor, explained
+from nemesis.world import LeverError
 
 SLEEPER = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(3600)"]
 WAIT_S = 30.0
@@ -194,3 +197,23 @@ def test_a_fault_explains_the_end_that_it_brings_and_no_other(
 ) -> None:
     """A node that crashed just before it was to be killed crashed all the same."""
     assert explained(by, status) is expected
+
+
+def test_what_is_not_there_cannot_be_destroyed(tmp_path: Path) -> None:
+    """A store that lies elsewhere than the lab believes would be gone at once, and its destruction proven."""
+    nodes = Supervisor(cast(Hosts, None), Keeper(), use_cgroups=False)
+    nodes.declare(NodeSpec("n", "n", ("true",), 1, tmp_path, store=tmp_path / "store"))
+
+    async def destroy() -> None:
+        try:
+            with pytest.raises(LeverError, match=r"n has nothing at .*store: nothing can be destroyed"):
+                await nodes.destroy("n", "f1")
+            (tmp_path / "store").mkdir()
+            (tmp_path / "store" / "commitlog").write_text("records")
+            assert await nodes.destroy("n", "f1") == f"deleted {tmp_path / 'store'}"
+            assert await nodes.store_gone("n")
+        finally:
+            await nodes.stop()
+            nodes.keeper.close()
+
+    asyncio.run(destroy())

@@ -10,6 +10,8 @@ from typing import cast
 import msgspec
 import zstandard
 
+from checkers.builder import load_history
+from checkers.dumps import load_replicas
 from lab.dump import Dump, Index, dump_replica, lines_of
 from lab.systems.log_entries import LogEntry, plain_entries
 from lab.systems.system import LogPiece, NodeStatus, System
@@ -145,6 +147,19 @@ def test_a_dump_reads_piece_by_piece(tmp_path: Path) -> None:
     dump, lines = taken(Replica(data, {("lab", 0): index}, piece=2), len(data), tmp_path)
     assert (dump.complete, dump.records, dump.end) == (True, 5, len(data))
     assert all(line["x"] for line in lines)
+
+
+def test_a_dump_tells_the_digest_that_the_checkers_hold_its_file_against(tmp_path: Path) -> None:
+    data, _ = log_of(("lab", 0, 0, b"0123abcd/1/0 ."))
+    dump, _ = taken(Replica(data, {}), len(data), tmp_path)
+    value = {"group": "broker-a", "node": "n", "file": "n.jsonl.zst", "begin": 0, "end": dump.end, "epochs": []}
+    head = {"process": "lab", "type": "info"}
+    meta = {**head, "index": 0, "time": 0, "f": "meta", "value": {"run": "r"}}
+    for digest, usable in ((dump.digest, True), (dump.digest[::-1], False)):
+        told = {**head, "index": 1, "time": 1, "f": "dump", "value": {**value, "complete": True, "digest": digest}}
+        (tmp_path / "h.jsonl").write_bytes(b"".join(msgspec.json.encode(event) + b"\n" for event in (meta, told)))
+        (read,) = load_replicas(load_history(tmp_path / "h.jsonl"), tmp_path).dumps
+        assert (read.problem is None, len(read)) == (usable, int(usable))
 
 
 def test_a_damaged_log_is_dumped_up_to_the_damage(tmp_path: Path) -> None:

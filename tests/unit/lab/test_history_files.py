@@ -2,16 +2,17 @@
 
 import errno
 import os
+import re
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from checkers.builder import load_history
-from lab.errors import ExitCode, storage_refusal
+from lab.errors import ExitCode, SetupError, storage_refusal
 from lab.event import Event, event
 from lab.journal import Journal
-from lab.merge import merge, read_journal, write_history
+from lab.merge import merge, merge_journals, read_journal, write_history
 from lab.rundir import RunDir
 from lab.workloads.reading import entries_of
 from lab.workloads.values import VALUE_MAX, body_of, value_in, value_of
@@ -54,11 +55,15 @@ def test_a_journal_that_the_disk_refused_takes_nothing_more(
 
 def test_a_full_disk_is_the_machine_s_fault() -> None:
     """It is told with the place and the way out; other errors stay bugs."""
-    told = storage_refusal(OSError(errno.ENOSPC, "No space left on device", "/runs/x"))
+    runs = Path("/runs")
+    told = storage_refusal(OSError(errno.ENOSPC, "No space left on device", "/runs/x"), runs)
     assert told is not None
     assert "(/runs/x): No space left on device; nothing was judged" in str(told)
     assert told.exit_code is ExitCode.SETUP_FAILED
-    assert storage_refusal(OSError(errno.EBADF, "Bad file descriptor")) is None
+    assert storage_refusal(OSError(errno.EBADF, "Bad file descriptor"), runs) is None
+    missing = (errno.ENOENT, "No such file or directory")
+    assert storage_refusal(OSError(*missing, "/runs/x/faults.jsonl"), runs) is not None, "somebody removed the folder"
+    assert storage_refusal(OSError(*missing, "/usr/bin/no-such-program"), runs) is None
 
 
 def test_an_unfinished_last_line_is_left_out(tmp_path: Path) -> None:
@@ -70,6 +75,33 @@ def test_an_unfinished_last_line_is_left_out(tmp_path: Path) -> None:
         out.write(b'{"time":5,"proc')
     assert list(read_journal(tmp_path / "j.jsonl")) == [kept]
     assert "none" not in kept
+
+
+def test_a_journal_that_somebody_damaged_is_told_and_not_judged(tmp_path: Path) -> None:
+    """Messages whose sending is on no record any more would be called invented by the cluster."""
+    folder = RunDir.create(tmp_path, "run")
+    sizes = {}
+    for writer in ("lab", "client-1"):
+        journal = Journal(folder.journal(writer), 0)
+        for number in range(3):
+            journal.write("lab", "info", "meta" if writer == "lab" else "note", {"n": number})
+        journal.close()
+        sizes[writer] = journal.size
+    path = folder.journal("client-1")
+    whole = path.read_bytes()
+    assert merge_journals(folder, sizes) == 6
+    for damaged, words in (
+        (whole[:-1], f"has {len(whole) - 1} bytes, and {len(whole)} were written to it"),
+        (whole[1:], f"has {len(whole) - 1} bytes"),
+        (b"x" + whole[1:], f"line 1 of {path} is no event"),
+        (None, "is gone"),
+    ):
+        path.unlink()
+        if damaged is not None:
+            path.write_bytes(damaged)
+        with pytest.raises(SetupError, match=f"the recording is damaged: .*{re.escape(words)}.*nothing was judged"):
+            merge_journals(folder, sizes)
+        path.write_bytes(whole)
 
 
 def test_merging_sorts_by_time_with_invocations_first() -> None:

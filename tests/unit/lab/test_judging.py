@@ -1,5 +1,7 @@
 """From a run's folder to its verdict, and the last lines that tell it."""
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +9,9 @@ import pytest
 
 from checkers.history import HistoryWriter
 from checkers.verdict import Validity, Verdict
-from lab.commands import check_history
-from lab.errors import ExitCode
+from lab.cluster.manifest import Owner
+from lab.commands import check_history, report_again
+from lab.errors import ExitCode, PlanError, SetupError
 from lab.judging import judge_run, last_lines
 from lab.rundir import RunDir
 from tests.unit.checkers.story import Story
@@ -29,6 +32,71 @@ def run(folder: Path, **meta: Any) -> RunDir:
 def test_a_plan_may_remove_what_is_not_required(tmp_path: Path, removed: tuple[str, ...], must_be: Validity) -> None:
     verdict = judge_run(run(tmp_path), removed)
     assert verdict.valid is must_be, verdict.why
+
+
+def killed(folder: Path, **owner: Any) -> RunDir:
+    """What a lab that was killed in its drain leaves, by its manifest's owner."""
+    found = RunDir.create(folder, "killed")
+    found.write_plan("seed = 7")
+    with HistoryWriter(found.journal("lab")) as out:
+        for event in Story().tell("0>s(a) 0<s(a)@0 1>poll 1<poll=[0:a]").events:
+            out.append(event)
+    this = dataclasses.asdict(Owner.this_process())
+    found.manifest.write_text(json.dumps({"owner": {**this, **owner}, "created": []}))
+    return found
+
+
+def test_a_killed_run_is_judged_by_its_journals(tmp_path: Path) -> None:
+    """What was recorded shows what was lost until then, and can prove nothing of what was kept."""
+    folder = killed(tmp_path, start_ticks=1)
+    code, text = check_history(folder.path, (), as_json=False)
+    assert code is ExitCode.UNKNOWN
+    assert "the history ends before its drain did" in " ".join(text.split())
+    assert folder.history.exists()
+    size = folder.journal("lab").stat().st_size
+    for written, words in ((size, ""), (size + 1, "the recording is damaged")):
+        folder.history.unlink()
+        folder.written.write_text(json.dumps({"lab": written}))
+        if not words:
+            assert report_again(folder.path)[0] is ExitCode.UNKNOWN
+            continue
+        with pytest.raises(SetupError, match=words):
+            report_again(folder.path)
+
+
+@pytest.mark.parametrize(
+    ("owner", "words"),
+    [
+        ({}, "its lab still runs"),
+        ({"boot_id": "another"}, "its journals may lack what a machine that went down.*lab replay"),
+        ({"start_ticks": "gone"}, "ended before anything happened.*lab replay"),
+    ],
+)
+def test_a_run_without_a_history_says_how_to_go_on(tmp_path: Path, owner: dict[str, Any], words: str) -> None:
+    """Its lab may still be at it; and what a machine lost that went down would be laid to the cluster."""
+    folder = killed(tmp_path, **owner)
+    if "start_ticks" in owner:
+        folder.journal("lab").unlink()
+    for judge in (report_again, lambda path: check_history(path, (), as_json=False)):
+        with pytest.raises(PlanError, match=words):
+            judge(folder.path)
+
+
+def test_a_report_that_cannot_be_written_is_no_bug_of_the_lab(tmp_path: Path) -> None:
+    """It names the file, and the command that needs none."""
+    folder = run(tmp_path)
+    folder.verdict.mkdir()
+    with pytest.raises(SetupError, match=r"cannot write .*verdict\.json: Is a directory; `lab check"):
+        report_again(folder.path)
+
+
+def test_a_run_of_another_version_is_judged_without_its_plan(tmp_path: Path) -> None:
+    """Keys of its plan may mean nothing here; its history does."""
+    folder = run(tmp_path)
+    folder.write_plan("colour = 1")
+    with pytest.raises(PlanError, match=r"unknown key 'colour'.*if another version wrote it: `lab check"):
+        report_again(folder.path)
+    assert check_history(folder.path, (), as_json=False)[0] is ExitCode.VALID
 
 
 @pytest.mark.parametrize("flaws", [(), ("ack-before-quorum",)])

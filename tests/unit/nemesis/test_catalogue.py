@@ -83,6 +83,8 @@ def test_invalid_specs_name_the_nearest(text: str, message: str) -> None:
         ("kill:broker-c/master", "unknown target broker-c; did you mean broker-"),
         ("partition:[[broker-a-0],[klient-1]]", "did you mean client-1?"),
         ("partition:replication:broker-x", "unknown target broker-x; did you mean broker-"),
+        ("add:broker-a-1", "unknown target broker-a-1; did you mean broker-a?"),
+        ("add:follower", "unknown target follower; known: broker-a"),
     ],
 )
 def test_unknown_names_are_refused_before_the_run(text: str, message: str) -> None:

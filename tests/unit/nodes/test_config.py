@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nodes.config import (
     BrokerConfig,
@@ -18,7 +20,7 @@ from nodes.config import (
     properties_text,
 )
 from nodes.config.genuine import BROKER_GENUINE, NAMESRV_GENUINE
-from nodes.config.properties import Property, parse_properties
+from nodes.config.properties import Property, parse_properties, write_properties
 from nodes.config.refused import BROKER_REFUSED, NAMESRV_REFUSED
 from nodes.flaws import Flaw
 
@@ -267,3 +269,17 @@ def test_property_files_follow_java() -> None:
     ]
     assert parse_properties("a=1\\\n") == [Property("a", "1", 1)]
     assert parse_properties("x=1\r\ny=2\r") == [Property("x", "1", 1), Property("y", "2", 2)]
+
+
+@pytest.mark.parametrize("value", ["C:\\runs\\store", "/runs #2/store", " x ", "\t", "a\nb\r", "#", "", "=:!", "\\"])
+def test_what_is_written_is_read_back(value: str) -> None:
+    """Folders may have any name, and a store elsewhere than it was told of would be nobody's."""
+    assert parse_properties(write_properties({"k": value, "l": "1"})) == [
+        Property("k", value, 1),
+        Property("l", "1", 2),
+    ]
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_any_text_is_written_and_read_back(value: str) -> None:
+    assert [found.value for found in parse_properties(write_properties({"k": value}))] == [value]
