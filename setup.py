@@ -4,6 +4,7 @@ import sys
 
 from setuptools import Extension, setup
 
+PLAIN = "checkers/core"
 CORE = "checkers/linearizability/core"
 LINES = "checkers/linearizability/formats"
 PARTS = ("module", "order", "linear", "state", "opening", "moves", "breadth", "search")
@@ -12,6 +13,15 @@ FLAGS = ["-std=c11", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra"]
 
 setup(
     ext_modules=[
+        Extension(
+            "checkers._core",
+            sources=[f"{PLAIN}/{name}.c" for name in ("plain", "events", "dumps")],
+            depends=[f"{PLAIN}/json.h", f"{PLAIN}/plain.h"],
+            define_macros=MACROS,
+            extra_compile_args=[] if sys.platform == "win32" else FLAGS,
+            py_limited_api=True,
+            optional=True,
+        ),
         Extension(
             "checkers.linearizability._core",
             sources=[f"{CORE}/{name}.c" for name in PARTS],
@@ -24,6 +34,8 @@ setup(
         Extension(
             "checkers.linearizability.formats._lines",
             sources=[f"{LINES}/lines.c"],
+            include_dirs=[PLAIN],
+            depends=[f"{PLAIN}/json.h"],
             define_macros=MACROS,
             extra_compile_args=[] if sys.platform == "win32" else FLAGS,
             py_limited_api=True,

@@ -40,7 +40,7 @@ A model of one's own is an object with `init` and `step`:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -78,6 +78,7 @@ class History:
     format: Format | None = None
     events: int = 0
     _columns: Operations | None = field(default=None, repr=False)
+    _parts: Mapping[str, Operations] | None = field(default=None, repr=False)
 
     @classmethod
     def read(
@@ -99,7 +100,7 @@ class History:
             raise HistoryError(f"unknown model {model!r}; there are {', '.join(NAMES)}, or a class of your own")
         options = Options(format=format, failed_cas=failed_cas, unknown_fields=unknown_fields)
         found: Imported = read_operations(Path(path), model if isinstance(model, str) else None, options)
-        return cls(found.operations, found.path, found.format, found.events, found.columns)
+        return cls(found.operations, found.path, found.format, found.events, found.columns, found.parts)
 
     @classmethod
     def of(cls, operations: Iterable[Operation]) -> History:
@@ -109,9 +110,19 @@ class History:
     def __len__(self) -> int:
         return len(self.operations)
 
-    def for_engine(self, init: Any) -> Operations | Sequence[Operation]:
-        """Return what the engine reads: columns where there are some and no initial state has to be put before them."""
-        return self._columns if self._columns is not None and init is DEFAULT else self.operations
+    def for_engine(self, init: Any, *, apart: bool) -> Mapping[Hashable, Operations | Sequence[Operation]]:
+        """Return what the engine reads, by object if independent objects are to be judged `apart`.
+
+        Columns where there are some and no initial state has to be put before them.
+        """
+        if init is DEFAULT and self._columns is not None:
+            return {None: self._columns}
+        if init is DEFAULT and apart and self._parts is not None:
+            return {key: part for key, part in self._parts.items()}  # noqa: C416 — the copy has a wider type of key
+        given = list(self.operations) if self._parts is not None else self.operations
+        if apart and isinstance(given, list):
+            return dict(by_key(given, lambda operation: frozen(operation.key)))
+        return {None: given}
 
 
 def _history(history: HistoryLike, model: ModelLike) -> History:
@@ -154,12 +165,10 @@ def check(
             model, operations, init=init, null_read=null_read, budget=budget, delivery=delivery, engine=engine
         )
 
-    given = found.for_engine(init)
-    if isinstance(given, list) and isinstance(model, str):
-        parts = by_key(given, lambda operation: frozen(operation.key))
-        if len(parts) > 1:
-            return decide_apart(parts, one)
-    return one(given)
+    parts = found.for_engine(init, apart=isinstance(model, str))
+    if len(parts) > 1:
+        return decide_apart(parts, one)
+    return one(next(iter(parts.values())))
 
 
 def witness_operations(decision: Decision) -> list[Operation]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 from array import array
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from struct import Struct
 from struct import error as StructError  # noqa: N812
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import numpy as np
@@ -41,6 +42,7 @@ from checkers.columns import (
 from checkers.event import Event, HistoryError
 from checkers.files import read_lines
 from checkers.meta import Meta, MetaError, parse_meta
+from checkers.plain import PLAIN, Plain, Tables
 
 BREACHES_KEPT: Final = 64
 
@@ -63,6 +65,12 @@ REGISTER_READ: Final = "read of a register"
 
 _MISSHAPEN: Final = (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, StructError)
 """What touching a value of the wrong shape can raise."""
+
+
+_Kept: TypeAlias = tuple[int, Event | bytes]
+"""An invocation with its index; a plain one as the line it came from."""
+
+_EVENT: Final = msgspec.json.Decoder(Event)
 
 
 class _Table:
@@ -92,7 +100,7 @@ class HistoryBuilder:
         self._count = 0
         self._last_time = 0
         self._events = _Table("time process type f partner")
-        self._open: dict[int, tuple[int, Event]] = {}
+        self._open: dict[int, _Kept] = {}
         self._retired: set[int] = set()
         self._values = Names()
         self._queues = Names()
@@ -111,19 +119,47 @@ class HistoryBuilder:
             "invoked returned type kind process queue start stop mode clear group node asked round complete sentinel "
             "loose orderly"
         )
-        self._ends = _Table("queue length invoked returned")
-        self._entry_offset = array("q")
-        self._entry_value = array("i")
+        self._ends = _Table("queue length invoked returned node")
+        self._odd = 0
+        self._entry_offset = bytearray()
+        self._entry_value = bytearray()
         self._side: dict[str, list[Event]] = {}
         self._nemesis: list[Event] = []
         self._held: dict[int, set[int]] = {}
         self._breaches: list[Breach] = []
         self._breach_counts: dict[int, int] = {}
+        named = (
+            self._functions, self._values, self._queues, self._nodes, self._statuses, self._acks, self._groups,
+            self._keys,
+        )  # fmt: skip
+        self._tables: Tables = (
+            self._events.buffer, self._sends.buffer, self._reads.buffer, self._entry_offset, self._entry_value,
+            self._open, self._retired, self._held, *(part for names in named for part in (names, names.names)),
+        )  # fmt: skip
+
+    @property
+    def count(self) -> int:
+        """Return how many events were taken."""
+        return self._count
+
+    @property
+    def odd(self) -> bool:
+        """Tell whether something was taken that is no plain number, string or list of messages, or sends of batches."""
+        return self._odd > 0 or self._values.mixed or self._queues.mixed
 
     def _breach(self, rule: int, index: int, text: str) -> None:
         self._breach_counts[rule] = self._breach_counts.get(rule, 0) + 1
         if len(self._breaches) < BREACHES_KEPT:
             self._breaches.append(Breach(rule, index, text))
+
+    def take(self, plain: Plain, block: bytes, at: int) -> tuple[int, int]:
+        """Take the next events from the lines of a block from byte `at` on, as far as they are plain.
+
+        Returns how many they were and the byte that they end at; `add` takes the event there.
+        """
+        before = self._count
+        at, self._count, self._last_time = plain.take_events(block, at, before, self._last_time, self._tables)
+        return self._count - before, at
 
     def add(self, events: Iterable[Event]) -> None:
         """Take the next events. Raises `MetaError` for a meta event that is not of format 1."""
@@ -149,10 +185,10 @@ class HistoryBuilder:
                 events_buffer += pack(time, process, 0, functions[f], -1)
                 if process in pending:
                     self._breach(RULE_ONE_OPEN, index, f"process {process} invokes at {index} with one outstanding")
-                    self._abandoned(*pending[process])
+                    self._abandoned(*_opened(pending[process]))
                 pending[process] = (index, event)
                 continue
-            asked = pending.pop(process, None)
+            asked = _opened(pending.pop(process)) if process in pending else None
             if kind == INFO:
                 retired.add(process)
             if asked is None or asked[1].f != f:
@@ -186,6 +222,7 @@ class HistoryBuilder:
             self._nemesis.append(event)
             return NEMESIS_PROCESS
         if event.f == "meta" and not self.has_meta:
+            self._count = index  # where it stands, should it be none
             self.meta = parse_meta(event.value)
             self.has_meta = True
         else:
@@ -210,7 +247,9 @@ class HistoryBuilder:
             self._complete_read(event, index, process, asked)
         elif f == "end":
             if event.type == "ok":
-                self._ends.add((self._queues[asked[1].value], int(event.value), asked[0], index))
+                self._odd += event.value.__class__ is not int
+                queue, node = self._queues[asked[1].value], self._nodes[event.node]
+                self._ends.add((queue, int(event.value), asked[0], index, node))
         elif f in ASSIGNMENTS:
             self._assign(event, index, process, asked)
         else:
@@ -227,6 +266,7 @@ class HistoryBuilder:
         if value.__class__ is str:
             self._send_row(event, index, kind, asked, value, offset, 0)
         elif isinstance(value, list):
+            self._odd += 1
             if isinstance(offset, list) and len(offset) != len(value):
                 raise ValueError(f"{len(value)} values have {len(offset)} offsets")
             for place, one in enumerate(value):
@@ -241,6 +281,7 @@ class HistoryBuilder:
         begun, invoked = asked
         queue = invoked.queue
         flushed, epoch = event.flushed, event.epoch
+        self._odd += offset.__class__ is int and offset < 0
         self._sends.buffer += self._sends.pack(
             self._values[value],
             begun,
@@ -263,6 +304,10 @@ class HistoryBuilder:
             -1 if kind == OK or index < 0 else self._errors[_cause(event.error)],
         )
 
+    @property
+    def _entries(self) -> int:
+        return len(self._entry_offset) // 8
+
     def _complete_read(self, event: Event, index: int, process: int, asked: tuple[int, Event]) -> None:
         invoked = asked[1]
         kind = _READ_KIND[event.f]
@@ -280,22 +325,20 @@ class HistoryBuilder:
                 wanted.update(dict.fromkeys(names))
         held = self._held.setdefault(process, set())
         for name in wanted:
-            batch = batches.get(name, ())
+            batch = batches.get(name, [])
             queue = self._queues[name]
-            start = len(self._entry_offset)
-            try:
-                if batch:
-                    offsets, values = zip(*batch, strict=True)
-                    self._entry_offset.fromlist(list(offsets))
-                    self._entry_value.fromlist(list(map(self._values.__getitem__, values)))
-            except Exception:
-                del self._entry_offset[start:]
-                del self._entry_value[start:]
-                raise
+            start = self._entries
+            self._odd += not batch and batch.__class__ is not list
+            if batch:
+                offsets, values = zip(*batch, strict=True)
+                self._odd += bool in map(type, offsets)
+                places, numbers = array("q", offsets), array("i", map(self._values.__getitem__, values))
+                self._entry_offset += places.tobytes()
+                self._entry_value += numbers.tobytes()
             clear = moved or name in seek
             place = None if moved and batch else seek.get(name, from_offset.get(name))
             row = (
-                asked[0], index, _TYPE[event.type], kind, process, queue, start, len(self._entry_offset),
+                asked[0], index, _TYPE[event.type], kind, process, queue, start, self._entries,
                 _MODE.get(event.mode or invoked.mode, MODE_NONE), int(clear),
                 self._groups[event.group or invoked.group], self._nodes[event.node],
                 -1 if place is None else int(place),
@@ -312,7 +355,7 @@ class HistoryBuilder:
         named = event.value if event.value is not None else asked[1].value
         kept = {self._queues[name] for name in (named or ())}
         for queue in sorted(self._held.get(process, set()) - kept):
-            here = len(self._entry_offset)
+            here = self._entries
             row = (
                 asked[0], index, _TYPE[event.type], POLL, process, queue, here, here, MODE_NONE, 1, -1, -1, -1, 0, 0,
                 -1, 1, 0,
@@ -322,8 +365,8 @@ class HistoryBuilder:
 
     def build(self, damage: str | None = None) -> History:
         """Return the history of all events taken; `damage` says why there were no more."""
-        for index, event in self._open.values():
-            self._abandoned(index, event)
+        for kept in self._open.values():
+            self._abandoned(*_opened(kept))
         self._open.clear()
         events = self._event_columns()
         sends = self._send_columns(events)
@@ -423,17 +466,24 @@ class HistoryBuilder:
         lengths = self._reads.get("stop") - self._reads.get("start")
         return Entries(
             read=np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
-            offset=np.array(self._entry_offset, dtype=np.int64),
-            value=np.array(self._entry_value, dtype=np.int32),
+            offset=np.frombuffer(bytes(self._entry_offset), dtype=np.int64),
+            value=np.frombuffer(bytes(self._entry_value), dtype=np.int32),
         )
 
     def _end_columns(self, events: Events) -> Ends:
         get = self._ends.get
         invoked, returned = get("invoked", np.int32), get("returned", np.int32)
         return Ends(
-            queue=get("queue", np.int32), length=get("length"), invoked=invoked, returned=returned,
+            queue=get("queue", np.int32), length=get("length"), node=get("node", np.int16), invoked=invoked,
+            returned=returned,
             begin=events.position[invoked], end=events.position[returned],
         )  # fmt: skip
+
+
+def _opened(kept: _Kept) -> tuple[int, Event]:
+    """Return an invocation that was kept, as an event."""
+    index, found = kept
+    return (index, _EVENT.decode(found)) if isinstance(found, bytes) else (index, found)
 
 
 def _cause(error: Any) -> str:
@@ -451,35 +501,34 @@ def build_history(events: Iterable[Event]) -> History:
     return builder.build()
 
 
-def load_history(path: Path | str, *, strict: bool = False) -> History:
+def load_history(path: Path | str, *, strict: bool = False, plain: Plain | None = PLAIN) -> History:
     """Load a history file.
 
     A file that breaks off or is garbled from some line on gives the history up to there with `damage` set (C0 then
     makes the run unknown); with `strict`, and where not even the meta event could be read, it raises `HistoryError`.
-    `OSError` passes through.
+    `OSError` passes through. `plain` takes the plain events; without it the decoder takes all, with the same result.
     """
     builder = HistoryBuilder()
-    decoder = msgspec.json.Decoder(Event)
+    take = partial(builder.take, plain) if plain is not None else None
     damage: str | None = None
-    count = 0
     # Millions of short-lived objects without cycles: the cycle collector would only walk them in vain.
     collecting = gc.isenabled()
     gc.disable()
     try:
-        for block in read_lines(Path(path), decoder):
-            builder.add(block)
-            count += len(block)
+        for events in read_lines(Path(path), _EVENT, take):
+            builder.add(events)
     except HistoryError as error:
         if strict or not builder.has_meta:
             raise
         damage = str(error)
     except MetaError as error:
+        count = builder.count
         raise HistoryError(str(path), count + 1, str(error), events_read=count, truncated=False) from error
     finally:
         if collecting:
             gc.enable()
     if not builder.has_meta:
         raise HistoryError(
-            str(path), 1, "there is no meta event, so this is no history", events_read=count, truncated=False
+            str(path), 1, "there is no meta event, so this is no history", events_read=builder.count, truncated=False
         )
     return builder.build(damage)

@@ -47,16 +47,37 @@ NEMESIS_PROCESS: Final = -1
 LAB_PROCESS: Final = -2
 
 
+def distinct(numbers: Int) -> Int:
+    """Return each number once, in ascending order; by sorting, since numpy.unique hashes, which is slow."""
+    if bool((numbers[1:] > numbers[:-1]).all()):
+        return numbers
+    ordered: Int = np.sort(numbers)
+    found: Int = ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
+    return found
+
+
+def marked(numbers: Int, count: int) -> Mask:
+    """Mark which of the numbers from 0 up to `count` are there."""
+    mark = np.zeros(count, dtype=bool)
+    mark[numbers] = True
+    return mark
+
+
 class Names(dict[Any, int]):
-    """Gives every distinct string a dense number on first sight; None is -1."""
+    """Gives every distinct string a dense number on first sight; None is -1.
+
+    Anything else is taken by its text, and `mixed` then tells of it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self[None] = -1
         self.names: list[str] = []
+        self.mixed = False
 
     def __missing__(self, key: Any) -> int:
         if not isinstance(key, str):
+            self.mixed = True
             number: int = self[str(key)]
             self[key] = number
             return number
@@ -169,10 +190,11 @@ class Entries:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ends:
-    """Queries of a queue's length (`end`) that were answered."""
+    """Queries of a queue's length (`end`) that were answered, by `node`."""
 
     queue: Small
     length: Int
+    node: npt.NDArray[np.int16]
     invoked: Small
     returned: Small
     begin: Int

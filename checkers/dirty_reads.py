@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from checkers.columns import Int
+from checkers.columns import Int, marked
 from checkers.explain import value_name
 from checkers.facts import Facts
 from checkers.verdict import KEPT_PER_TYPE, Anomaly, Findings, Record, Severity
@@ -44,7 +44,7 @@ def check_dirty_reads(facts: Facts) -> Record:
     final = np.zeros(len(logs.queue), dtype=bool)
     in_drain = drain.final[entries.read] & (logs.entry_row >= 0)
     final[logs.entry_row[in_drain]] = True
-    rows = np.unique(logs.entry_row[usable])
+    rows = np.flatnonzero(marked(logs.entry_row[usable], len(logs.queue)))
     disowned = rows[~final[rows] & (logs.value[rows] >= 0)]
     kept = np.flatnonzero(final)
     taken = _key(facts, kept)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from checkers.columns import DRAIN, OK, History, Int, Mask, Reads
+from checkers.columns import DRAIN, OK, History, Int, Mask, Reads, distinct
 from checkers.windows import STORE_REMOVERS, Window
 
 RULES: Final = ("D2", "D3", "D4", "D5", "D6", "D10")
@@ -186,13 +186,16 @@ def judge_drain(history: History, windows: Sequence[Window], load_end: int = 0) 
                 reasons.append(f"D6: drain {number} had begun before the sentinel was answered")
             else:
                 sentinel[queue] = max(int(sentinel[queue]), int(entries.offset[hits].max()))
-                pairs = entries.offset * (len(history.values) + 1) + entries.value + 1
-                looks += [np.unique(pairs[seen]), np.unique(pairs[tried])]
+                looks += [_pairs(history, seen), _pairs(history, tried)]
                 read_by += [int(reads.returned[row]) for row in mine]
         if len(looks) == 4:
             last = int(sentinel[queue])
-            others = [np.setxor1d(looks[0], look, assume_unique=True) for look in looks[1:]]
-            offsets, values = np.divmod(np.unique(np.concatenate(others)), len(history.values) + 1)
+            others = [
+                np.setxor1d(looks[0], look, assume_unique=True)
+                for look in looks[1:]
+                if not np.array_equal(looks[0], look)
+            ]
+            offsets, values = np.divmod(distinct(np.concatenate([looks[0][:0], *others])), len(history.values) + 1)
             differing = np.flatnonzero(offsets <= last)
             if len(differing):
                 shown = tuple(int(value) - 1 for value in values[differing][:8])
@@ -208,6 +211,12 @@ def _places(reads: Reads, rows: Int) -> Int:
     """Return the rows of `Entries` that these reads returned."""
     places = [np.arange(reads.start[row], reads.stop[row]) for row in rows]
     return np.concatenate(places) if places else np.zeros(0, dtype=np.int64)
+
+
+def _pairs(history: History, rows: Int) -> Int:
+    """Return a number for each distinct (offset, value) of some rows of `Entries`, in their order."""
+    entries = history.entries
+    return distinct(entries.offset[rows] * (len(history.values) + 1) + entries.value[rows] + 1)
 
 
 def promises(history: History) -> Mask:

@@ -10,19 +10,20 @@ from __future__ import annotations
 import gc
 import hashlib
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
-from checkers.columns import ALIAS_TOPICS, History, Int, Mask
+from checkers.columns import ALIAS_TOPICS, History, Int, Mask, Names, marked
 from checkers.event import Event, HistoryError
 from checkers.files import read_lines
 from checkers.observations import whole
+from checkers.plain import PLAIN, Plain
 
 _FILE_DIGEST_BYTES = 16
 
@@ -44,7 +45,9 @@ class DumpLine(msgspec.Struct, gc=False):
     c: bool | None = None
 
 
-_FIELDS = attrgetter(*"osdtqkvxc")
+_COLUMNS: Final = "osdtqkvxc"
+_FIELDS: Final = attrgetter(*_COLUMNS)
+_LINE: Final = msgspec.json.Decoder(DumpLine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +105,7 @@ class Replicas:
         copies = np.zeros(count, dtype=np.int64)
         second = np.array([name.startswith(ALIAS_TOPICS) for name in self.queue_names] + [False], dtype=bool)
         for dump in self.final.get(group, ()):
-            known = np.unique(dump.value[(dump.value >= 0) & ~second[dump.queue]])
-            copies[known] += 1
+            copies += marked(dump.value[(dump.value >= 0) & ~second[dump.queue]], count)
         return copies
 
 
@@ -137,10 +139,55 @@ def _hold_against(path: Path, digest: Any) -> None:
         raise ValueError(f"{path} is not the file that was recorded: something changed it since")
 
 
-def _read(event: Event, history: History, folder: Path | None, queues: dict[str, int]) -> Dump:
+class _Records:
+    """The rows of a dump in the making: nine 64-bit numbers a record, -1 for null and for values nobody sent."""
+
+    def __init__(self, queues: Names, values: Mapping[Any, int], plain: Plain | None) -> None:
+        self.buffer = bytearray()
+        self._queues = queues
+        self._values = values
+        self._plain = plain
+
+    def read(self, path: Path) -> None:
+        """Append the records of a file. Raises `HistoryError`, `OSError` or `OverflowError` after those before."""
+        for lines in read_lines(path, _LINE, self._take if self._plain is not None else None):
+            try:
+                self._add(lines)
+            except OverflowError:
+                for line in lines:
+                    self._add([line])
+
+    def _take(self, block: bytes, at: int) -> tuple[int, int]:
+        before = len(self.buffer)
+        assert self._plain is not None
+        end = self._plain.take_records(block, at, self.buffer, self._queues, self._queues.names, self._values)
+        return (len(self.buffer) - before) // (8 * len(_COLUMNS)), end
+
+    def _add(self, lines: Sequence[DumpLine]) -> None:
+        columns = []
+        for key, column in zip(_COLUMNS, zip(*map(_FIELDS, lines), strict=True), strict=True):
+            if key == "d":
+                numbers: Iterable[int] = map(_digest, column)
+            elif key == "q":
+                numbers = map(self._queues.__getitem__, column)
+            elif key == "v":
+                numbers = [-1 if value is None else self._values.get(value, -1) for value in column]
+            elif key in "ost":
+                numbers = column
+            else:
+                numbers = [-1 if one is None else one for one in column]
+            columns.append(array("q", numbers))
+        if columns:
+            self.buffer += np.array(columns, dtype=np.int64).T.tobytes()
+
+    def columns(self) -> dict[str, Int]:
+        """Return one column for each letter of a dump line."""
+        rows = np.frombuffer(bytes(self.buffer), dtype=np.int64).reshape(-1, len(_COLUMNS))
+        return {name: rows[:, number].copy() for number, name in enumerate(_COLUMNS)}
+
+
+def _read(event: Event, folder: Path | None, records: _Records) -> Dump:
     value: dict[str, Any] = event.value if isinstance(event.value, dict) else {}
-    known = history.value_numbers.get
-    columns = {name: array("q") for name in "osdtqkvxc"}
     problem: str | None = None
     name = str(value.get("file") or "")
     path = folder / name if folder is not None else None
@@ -151,22 +198,10 @@ def _read(event: Event, history: History, folder: Path | None, queues: dict[str,
     else:
         try:
             _hold_against(path, value.get("digest"))
-            for block in read_lines(path, msgspec.json.Decoder(DumpLine)):
-                for key, column in zip("osdtqkvxc", zip(*map(_FIELDS, block), strict=True), strict=True):
-                    if key == "d":
-                        columns[key].extend(map(_digest, column))
-                    elif key == "q":
-                        columns[key].extend([-1 if q is None else queues.setdefault(q, len(queues)) for q in column])
-                    elif key == "v":
-                        columns[key].extend([-1 if v is None else known(v, -1) for v in column])
-                    elif key in "ost":
-                        columns[key].extend(column)
-                    else:
-                        columns[key].extend([-1 if one is None else one for one in column])
+            records.read(path)
         except (HistoryError, OSError, ValueError, OverflowError) as error:
             problem = str(error)
-    shortest = min(len(column) for column in columns.values())
-    arrays = {key: np.array(column, dtype=np.int64)[:shortest] for key, column in columns.items()}
+    arrays = records.columns()
     complete = value.get("complete") is True
     begin, end, commit = whole(value.get("begin")), whole(value.get("end")), whole(value.get("commit"))
     epochs = _epochs(value.get("epochs"))
@@ -196,17 +231,20 @@ def _read(event: Event, history: History, folder: Path | None, queues: dict[str,
     )
 
 
-def load_replicas(history: History, folder: Path | None) -> Replicas:
+def load_replicas(history: History, folder: Path | None, *, plain: Plain | None = PLAIN) -> Replicas:
     """Read every dump of a run; a file that is missing or damaged gives a dump with a `problem`, never an exception.
 
-    `folder` is the one the events' file names are relative to (the run's folder, or its replicas folder).
+    `folder` is the one the events' file names are relative to (the run's folder, or its replicas folder). `plain` takes
+    the plain records; without it the decoder takes all, with the same result.
     """
-    queues = {name: number for number, name in enumerate(history.queues)}
+    queues, values = Names(), history.value_numbers
+    for name in history.queues:
+        queues[name]
     # Millions of short-lived tuples without cycles: the cycle collector would only walk them in vain.
     collecting = gc.isenabled()
     gc.disable()
     try:
-        dumps = tuple(_read(event, history, folder, queues) for event in history.lab("dump"))
+        dumps = tuple(_read(event, folder, _Records(queues, values, plain)) for event in history.lab("dump"))
     finally:
         if collecting:
             gc.enable()
@@ -216,7 +254,7 @@ def load_replicas(history: History, folder: Path | None) -> Replicas:
     return Replicas(
         dumps=dumps,
         final={group: tuple(by_node[node] for node in sorted(by_node)) for group, by_node in sorted(final.items())},
-        queue_names=list(queues),
+        queue_names=queues.names,
     )
 
 

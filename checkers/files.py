@@ -6,10 +6,10 @@ that dies leaves a prefix that can still be read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self, TypeVar
+from typing import Any, BinaryIO, Final, Self, TypeAlias, TypeVar
 
 import msgspec
 import zstandard
@@ -27,10 +27,16 @@ def compressed(path: Path) -> bool:
     return path.suffix in {".zst", ".zstd"}
 
 
-def read_lines(path: Path, decoder: msgspec.json.Decoder[Line]) -> Iterator[list[Line]]:
+Take: TypeAlias = Callable[[bytes, int], tuple[int, int]]
+"""Takes the next lines of a block from a byte on, as far as they are plain: how many, and the byte they end at."""
+
+
+def read_lines(path: Path, decoder: msgspec.json.Decoder[Line], take: Take | None = None) -> Iterator[list[Line]]:
     """Yield the decoded lines of a plain or compressed JSON-lines file (zstd or gzip, by its first bytes) in blocks.
 
-    Every whole line before a damage is yielded first; then `HistoryError` is raised. `OSError` passes through.
+    Lines that `take` takes are not yielded; it is asked for what comes next whenever the caller has dealt with what was
+    yielded, so that together they see all lines in order. Every whole line before a damage is dealt with first; then
+    `HistoryError` is raised. `OSError` passes through.
     """
     count = held = 0
     parts: list[bytes] = []  # of the line that is not whole yet
@@ -61,17 +67,45 @@ def read_lines(path: Path, decoder: msgspec.json.Decoder[Line]) -> Iterator[list
             block = b"".join((*parts, chunk[: end + 1]))
             parts = [chunk[end + 1 :]]
             held = len(parts[0])
-            try:
-                lines = decoder.decode_lines(block)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                yield from _one_by_one(path, block, decoder, count)
-                raise AssertionError("a block that failed as a whole must fail line by line") from None
-            count += len(lines)
-            yield lines
+            count += yield from decoded(path, block, decoder, take, count)
     if cut is not None:
         raise HistoryError(str(path), count + 1, str(cut), events_read=count, truncated=cut.truncated)
     if any(part.strip() for part in parts):
         raise HistoryError(str(path), count + 1, "the last line has no end", events_read=count, truncated=True)
+
+
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def decoded(
+    path: Path, block: bytes, decoder: msgspec.json.Decoder[Line], take: Take | None, before: int
+) -> Generator[list[Line], None, int]:
+    """Yield the decoded lines of a block of whole lines that `take` does not take, and return how many lines it has.
+
+    `before` lines were before it. Raises `HistoryError` at a line that cannot be decoded, after those before it.
+    """
+    count = at = 0
+    while take is not None:
+        taken, at = take(block, at)
+        count += taken
+        if at == len(block):
+            return count
+        end = block.index(b"\n", at) + 1
+        try:
+            line = decoder.decode(block[at:end])
+        except _UNREADABLE:
+            break  # blank, damaged, or an object over several lines
+        yield [line]
+        count += 1
+        at = end
+    rest = block[at:] if at else block
+    try:
+        lines = decoder.decode_lines(rest)
+    except _UNREADABLE:
+        yield from _one_by_one(path, rest, decoder, before + count)
+        raise AssertionError("a block that failed as a whole must fail line by line") from None
+    yield lines
+    return count + len(lines)
 
 
 def _one_by_one(path: Path, block: bytes, decoder: msgspec.json.Decoder[Line], count: int) -> Iterator[list[Line]]:
@@ -81,7 +115,7 @@ def _one_by_one(path: Path, block: bytes, decoder: msgspec.json.Decoder[Line], c
         try:
             if line.strip():
                 good.append(decoder.decode(line))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except _UNREADABLE as error:
             if good:
                 yield good
             number = count + len(good)

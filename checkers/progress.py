@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from checkers.catch_up import late_only
-from checkers.columns import HANDLE, NEVER, POLL, READ, Int
+from checkers.columns import HANDLE, NEVER, POLL, READ, Int, distinct
 from checkers.conditions import VOTERS_MOST, Needs, states, tolerable
 from checkers.explain import seconds
 from checkers.facts import Facts
@@ -216,7 +216,7 @@ def _deliveries(facts: Facts, group: str) -> tuple[bool, Int, Int, Int]:
     usable = ordinary[entries.read] & (entries.value >= 0)
     np.minimum.at(first, entries.value[usable], time[reads.returned[entries.read[usable]]])
     rows = np.flatnonzero(facts.promised & _of_group(facts, group, facts.send_queue) & (sends.sentinel == 0))
-    delivered = np.unique(first[first < NEVER])
+    delivered = distinct(first[first < NEVER])
     # Who should read and has not been given anything since the beginning is waiting as well.
     readers = bool(ordinary.any()) or bool(history.meta.consumer_groups)
     return readers, delivered, time[sends.returned[rows]], first[sends.value[rows]]

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from checkers.builder import RULE_DENSE, RULE_KNOWN_RUN, RULE_ONE_OPEN, RULE_PAIRED, RULE_RETIRED, RULE_UNIQUE
-from checkers.columns import DRAIN, FAIL, INFO, NEVER, OK, TYPES, History, Int, Mask
+from checkers.columns import DRAIN, FAIL, INFO, NEVER, OK, TYPES, History, Int, Mask, marked
 from checkers.drain import split_queue
 from checkers.event import SEND_OK, WEAK_STATUSES
 from checkers.facts import Facts
@@ -206,7 +206,7 @@ def _deliveries(history: History) -> int:
     """Count the distinct messages that ordinary reads and handlers were given."""
     entries, reads = history.entries, history.reads
     ordinary = (reads.kind[entries.read] != DRAIN) & (entries.value >= 0)
-    return len(np.unique(entries.value[ordinary]))
+    return int(np.count_nonzero(marked(entries.value[ordinary], len(history.values))))
 
 
 def _last_change(facts: Facts) -> int | None:

@@ -5,9 +5,10 @@ A history is linearizable iff the history of each object is (locality, Herlihy &
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, overload
 
 import numpy as np
 
@@ -27,11 +28,43 @@ def by_key(operations: Sequence[Operation], key: Callable[[Operation], Hashable]
 
 
 def decide_apart(
-    parts: dict[Hashable, list[Operation]], decide_one: Callable[[Sequence[Operation]], Decision]
+    parts: Mapping[Hashable, Operations | Sequence[Operation]],
+    decide_one: Callable[[Operations | Sequence[Operation]], Decision],
 ) -> Decision:
     """Decide each object alone; rows of the decision count the operations of all of them."""
-    names = ["" if operations[0].key is None else f"{operations[0].key}: " for operations in parts.values()]
+    names = [_name(key, operations) for key, operations in parts.items()]
     return _Together([decide_one(operations) for operations in parts.values()], names).decision()
+
+
+def _name(key: Hashable, operations: Operations | Sequence[Operation]) -> str:
+    """Return what an object is called before its anomalies: its key as it was recorded."""
+    shown = key if isinstance(operations, Operations) else operations[0].key
+    return "" if shown is None else f"{shown}: "
+
+
+class _Joined(Sequence[Operation]):
+    """The operations of the rows of several histories, one after the other; found when they are looked at."""
+
+    def __init__(self, parts: Sequence[Operations], start: Sequence[int]) -> None:
+        self._parts = parts
+        self._start = start
+
+    def __len__(self) -> int:
+        return self._start[-1]
+
+    @overload
+    def __getitem__(self, row: int) -> Operation: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> list[Operation]: ...
+
+    def __getitem__(self, row: int | slice) -> Operation | list[Operation]:
+        if isinstance(row, slice):
+            return [self[one] for one in range(*row.indices(len(self)))]
+        part = bisect_right(self._start, row) - 1
+        found = self._parts[part].operation(row - self._start[part])
+        assert found is not None
+        return found
 
 
 class _Together:
@@ -73,14 +106,14 @@ class _Together:
     def operations(self) -> Operations:
         """Return the rows of all objects, one after the other."""
         parts = [one.operations for one in self.found]
-        source = [part.operation(row) for part in parts for row in range(len(part))]
         whole = columns(
             np.concatenate([part.call for part in parts]),
             np.concatenate([part.ret for part in parts]),
             np.concatenate([part.f for part in parts]),
             np.zeros(self.start[-1], np.int64),
         )
-        return replace(whole, source=[one for one in source if one is not None] if None not in source else None)
+        known = all(part.source is not None for part in parts)
+        return replace(whole, source=_Joined(parts, self.start) if known else None)
 
     def explain(self) -> Explanation:
         """Return the anomalies of all objects, and the failing prefix of the first that has one."""

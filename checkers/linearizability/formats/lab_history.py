@@ -61,6 +61,12 @@ def read(source: Source, model: str) -> list[Operation]:
     return found.operations
 
 
+def untrimmed_scope(event: Event) -> str | None:
+    """Return the scope in which an event of the lab says that nothing was trimmed (rule D10), None if it does not."""
+    step = event.value if event.f == "drain-step" and isinstance(event.value, dict) else {}
+    return str(step.get("scope")) if step.get("rule") == "D10" and step.get("ok") is True else None
+
+
 def _calls(source: Source) -> tuple[list[_Call], set[str]]:
     """Return the calls of the clients, and the scopes of which the run says that nothing was trimmed (rule D10)."""
     untrimmed: set[str] = set()
@@ -78,9 +84,8 @@ def _calls(source: Source) -> tuple[list[_Call], set[str]]:
                     raise source.error(number, f"format {version!r}; this version reads format {FORMAT_VERSION}")
             process = event.process
             if not isinstance(process, int):
-                step = event.value if event.f == "drain-step" and isinstance(event.value, dict) else {}
-                if step.get("rule") == "D10" and step.get("ok") is True:
-                    untrimmed.add(str(step.get("scope")))
+                if (scope := untrimmed_scope(event)) is not None:
+                    untrimmed.add(scope)
                 continue
             if event.type == "invoke":
                 if process in open_calls:

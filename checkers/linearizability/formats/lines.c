@@ -4,19 +4,14 @@
  * Only what is plain is taken: ASCII text without escapes, whole numbers of 64 bits, values that are a number,
  * a string, null or a pair of these. At anything else, right or wrong, the whole block is left to the decoder, which also
  * has the words for what is wrong. So nothing is judged here; what is taken must mean what the decoder says it means.
- *
- * A bytes object ends in a NUL, which no rule accepts: nothing is read beyond the one after the last byte.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include <stdint.h>
-#include <string.h>
+#include "json.h"
 
-#define DIGITS 19 /* of a number: any of so many fit 64 bits without a sign */
 #define NUMBER_MAX (((int64_t)1 << 62) - 1) /* processes and times beyond are garbage, in recording.py too */
 #define NAMES 16 /* names of operations in one block */
-#define DEPTH 32 /* of values that are only passed over */
 #define NULL_ID INT64_MIN
 
 enum member { INDEX = 1, PROCESS = 2, TYPE = 4, F = 8, VALUE = 16, TIME = 32, ERROR = 64, ORIGIN = 128 };
@@ -49,9 +44,7 @@ typedef struct {
 } column;
 
 typedef struct {
-    const char *text; /* the block */
-    const char *at;   /* what is read next */
-    const char *end;
+    cursor c;
     int unknown_members;
     struct {
         int64_t start;
@@ -60,146 +53,49 @@ typedef struct {
     int named;
 } reader;
 
-static void space(reader *r) {
-    while (*r->at == ' ' || *r->at == '\t' || *r->at == '\r') r->at++;
-}
-
-static int is_digit(char c) { return c >= '0' && c <= '9'; }
-
-static int literal(reader *r, const char *word) {
-    size_t length = strlen(word);
-    if ((size_t)(r->end - r->at) < length || memcmp(r->at, word, length)) return 0;
-    r->at += length;
-    return 1;
-}
-
-/* A string without escapes; `start` is its place in the block. */
-static int string(reader *r, int64_t *start, uint32_t *length) {
-    if (*r->at != '"') return 0;
-    const char *begin = ++r->at;
-    while ((unsigned char)*r->at >= 0x20 && (unsigned char)*r->at < 0x80 && *r->at != '"' && *r->at != '\\') r->at++;
-    if (*r->at != '"' || r->at - begin > INT32_MAX) return 0;
-    *start = begin - r->text;
-    *length = (uint32_t)(r->at++ - begin);
-    return 1;
-}
-
-/* A whole number; `-0`, leading zeros, fractions and exponents are for the decoder. */
-static int whole(reader *r, int64_t *number) {
-    int negative = *r->at == '-';
-    const char *first = r->at += negative;
-    uint64_t n = 0;
-    while (is_digit(*r->at) && r->at - first < DIGITS) n = n * 10 + (uint64_t)(*r->at++ - '0');
-    if (r->at == first || is_digit(*r->at) || n > INT64_MAX) return 0;
-    if (*first == '0' && (r->at - first > 1 || negative)) return 0;
-    if (*r->at == '.' || *r->at == 'e' || *r->at == 'E') return 0;
-    *number = negative ? -(int64_t)n : (int64_t)n;
-    return 1;
-}
-
-/* A number with a fraction; what may not follow a number is for the caller's next rule to refuse. */
-static int fraction(reader *r) {
-    r->at += *r->at == '-';
-    const char *first = r->at;
-    while (is_digit(*r->at)) r->at++;
-    if (r->at == first || r->at - first > DIGITS || (*first == '0' && r->at - first > 1)) return 0;
-    if (*r->at != '.') return 0;
-    first = ++r->at;
-    while (is_digit(*r->at)) r->at++;
-    return r->at != first && r->at - first <= DIGITS && *r->at != 'e' && *r->at != 'E';
-}
-
-static int escaped_string(reader *r) {
-    if (*r->at++ != '"') return 0;
-    for (;; r->at++) {
-        unsigned char c = (unsigned char)*r->at;
-        if (c < 0x20 || c >= 0x80) return 0;
-        if (c == '"') break;
-        if (c == '\\') {
-            char code = *++r->at;
-            if (!code || !strchr("\"\\/bfnrt", code)) return 0;
-        }
-    }
-    r->at++;
-    return 1;
-}
-
-/* Passes over any value. */
-static int passed(reader *r, int depth) {
-    char open = *r->at, close = open == '[' ? ']' : '}';
-    if (open == '"') return escaped_string(r);
-    if (open == 'n') return literal(r, "null");
-    if (open == 't') return literal(r, "true");
-    if (open == 'f') return literal(r, "false");
-    if (open == '-' || is_digit(open)) {
-        const char *begin = r->at;
-        int64_t number;
-        if (whole(r, &number)) return 1;
-        r->at = begin;
-        return fraction(r);
-    }
-    if ((open != '[' && open != '{') || depth == DEPTH) return 0;
-    r->at++;
-    space(r);
-    if (*r->at == close) return r->at++, 1;
-    for (;;) {
-        if (open == '{') {
-            if (!escaped_string(r)) return 0;
-            space(r);
-            if (*r->at++ != ':') return 0;
-            space(r);
-        }
-        if (!passed(r, depth + 1)) return 0;
-        space(r);
-        if (*r->at == close) return r->at++, 1;
-        if (*r->at++ != ',') return 0;
-        space(r);
-    }
-}
-
 static int one_cell(reader *r, cell *c) {
     c->number = NULL_ID;
     c->length = 0;
     c->kind = NOTHING;
-    if (*r->at == 'n') return literal(r, "null");
-    if (*r->at == '"') {
+    if (*r->c.at == 'n') return literal(&r->c, "null");
+    if (*r->c.at == '"') {
         c->kind = TEXTS;
-        return string(r, &c->number, &c->length);
+        return string(&r->c, &c->number, &c->length);
     }
     c->kind = NUMBERS;
-    return whole(r, &c->number);
+    return whole(&r->c, &c->number);
 }
 
 static int read_value(reader *r, value *v) {
-    const char *begin = r->at;
-    v->pair = *r->at == '[';
-    v->null = *r->at == 'n';
+    const char *begin = r->c.at;
+    v->pair = *r->c.at == '[';
+    v->null = *r->c.at == 'n';
     v->one[1].kind = NOTHING;
     v->one[1].number = NULL_ID;
     if (v->pair) {
-        r->at++;
-        space(r);
+        r->c.at++;
+        space(&r->c);
         v->regular = one_cell(r, &v->one[0]);
         if (v->regular) {
-            space(r);
-            v->regular = *r->at == ',';
+            space(&r->c);
+            v->regular = *r->c.at == ',';
         }
         if (v->regular) {
-            r->at++;
-            space(r);
+            r->c.at++;
+            space(&r->c);
             v->regular = one_cell(r, &v->one[1]);
         }
         if (v->regular) {
-            space(r);
-            v->regular = *r->at == ']';
-            r->at += v->regular;
+            space(&r->c);
+            v->regular = *r->c.at == ']';
+            r->c.at += v->regular;
         }
     } else {
         v->regular = one_cell(r, &v->one[0]);
     }
     if (v->regular) return 1;
-    r->at = begin;
-    return passed(r, 0);
+    r->c.at = begin;
+    return passed(&r->c, 0);
 }
 
 static int sound(int64_t number) { return number >= -NUMBER_MAX && number <= NUMBER_MAX; }
@@ -207,26 +103,26 @@ static int sound(int64_t number) { return number >= -NUMBER_MAX && number <= NUM
 static int read_process(reader *r, line *l) {
     int64_t start;
     uint32_t length;
-    l->nemesis = *r->at == '"';
-    if (!l->nemesis) return whole(r, &l->process) && sound(l->process);
-    if (!string(r, &start, &length)) return 0;
-    const char *name = r->text + start;
+    l->nemesis = *r->c.at == '"';
+    if (!l->nemesis) return whole(&r->c, &l->process) && sound(l->process);
+    if (!string(&r->c, &start, &length)) return 0;
+    const char *name = r->c.text + start;
     return length >= 7 && !memcmp(name, "nemesis", 7) && (length == 7 || name[7] == '/');
 }
 
 static int read_type(reader *r, line *l) {
     static const char *const types[] = {"\"invoke\"", "\"ok\"", "\"fail\"", "\"info\""};
     for (l->type = 0; l->type < 4; l->type++)
-        if (literal(r, types[l->type])) return 1;
+        if (literal(&r->c, types[l->type])) return 1;
     return 0;
 }
 
 static int read_f(reader *r, line *l) {
     int64_t start;
     uint32_t length;
-    if (!string(r, &start, &length)) return 0;
+    if (!string(&r->c, &start, &length)) return 0;
     for (l->f = 0; l->f < r->named; l->f++)
-        if (r->names[l->f].length == length && !memcmp(r->text + r->names[l->f].start, r->text + start, length))
+        if (r->names[l->f].length == length && !memcmp(r->c.text + r->names[l->f].start, r->c.text + start, length))
             return 1;
     if (r->named == NAMES) return 0;
     r->names[r->named].start = start;
@@ -235,8 +131,8 @@ static int read_f(reader *r, line *l) {
 }
 
 static int number_or_null(reader *r, int64_t *number, int *there) {
-    *there = *r->at != 'n';
-    return *there ? whole(r, number) : literal(r, "null");
+    *there = *r->c.at != 'n';
+    return *there ? whole(&r->c, number) : literal(&r->c, "null");
 }
 
 static int is_name(const char *name, uint32_t length, const char *wanted) {
@@ -247,11 +143,11 @@ static int read_member(reader *r, line *l) {
     int64_t start, origin;
     uint32_t length;
     int there;
-    if (!string(r, &start, &length)) return 0;
-    const char *name = r->text + start;
-    space(r);
-    if (*r->at++ != ':') return 0;
-    space(r);
+    if (!string(&r->c, &start, &length)) return 0;
+    const char *name = r->c.text + start;
+    space(&r->c);
+    if (*r->c.at++ != ':') return 0;
+    space(&r->c);
     unsigned member = is_name(name, length, "index")     ? INDEX
                       : is_name(name, length, "process") ? PROCESS
                       : is_name(name, length, "type")    ? TYPE
@@ -261,17 +157,17 @@ static int read_member(reader *r, line *l) {
                       : is_name(name, length, "error")   ? ERROR
                       : is_name(name, length, "origin")  ? ORIGIN
                                                          : 0;
-    if (!member) return r->unknown_members && passed(r, 0);
+    if (!member) return r->unknown_members && passed(&r->c, 0);
     if (l->seen & member) return 0;
     l->seen |= member;
     switch (member) {
-    case INDEX: return whole(r, &l->index);
+    case INDEX: return whole(&r->c, &l->index);
     case PROCESS: return read_process(r, l);
     case TYPE: return read_type(r, l);
     case F: return read_f(r, l);
     case VALUE: return read_value(r, &l->value);
     case TIME: return number_or_null(r, &l->time, &l->timed) && sound(l->time);
-    case ERROR: l->error = *r->at != 'n'; return passed(r, 0);
+    case ERROR: l->error = *r->c.at != 'n'; return passed(&r->c, 0);
     default: return number_or_null(r, &origin, &there);
     }
 }
@@ -279,16 +175,16 @@ static int read_member(reader *r, line *l) {
 static int read_line(reader *r, line *l) {
     const unsigned needed = INDEX | PROCESS | TYPE | F;
     memset(l, 0, sizeof *l);
-    space(r);
-    if (*r->at++ != '{') return 0;
+    space(&r->c);
+    if (*r->c.at++ != '{') return 0;
     do {
-        space(r);
+        space(&r->c);
         if (!read_member(r, l)) return 0;
-        space(r);
-    } while (*r->at++ == ',');
-    if (r->at[-1] != '}') return 0;
-    space(r);
-    if (r->at < r->end && *r->at++ != '\n') return 0;
+        space(&r->c);
+    } while (*r->c.at++ == ',');
+    if (r->c.at[-1] != '}') return 0;
+    space(&r->c);
+    if (r->c.at < r->c.end && *r->c.at++ != '\n') return 0;
     return (l->seen & needed) == needed && (l->nemesis || ((l->seen & VALUE) && l->value.regular));
 }
 
@@ -412,15 +308,15 @@ static PyObject *cells(const char *text, const column *c, int64_t rows) {
 static PyObject *result(const reader *r, found *x) {
     PyObject *names = PyTuple_New(r->named);
     for (int i = 0; names && i < r->named; i++) {
-        PyObject *name = PyUnicode_FromStringAndSize(r->text + r->names[i].start, (Py_ssize_t)r->names[i].length);
+        PyObject *name = PyUnicode_FromStringAndSize(r->c.text + r->names[i].start, (Py_ssize_t)r->names[i].length);
         if (!name) {
             Py_CLEAR(names);
         } else {
             PyTuple_SetItem(names, i, name);
         }
     }
-    PyObject *first = names ? cells(r->text, &x->columns[0], x->rows) : NULL;
-    PyObject *second = first && x->pair == 1 ? cells(r->text, &x->columns[1], x->rows) : NULL;
+    PyObject *first = names ? cells(r->c.text, &x->columns[0], x->rows) : NULL;
+    PyObject *second = first && x->pair == 1 ? cells(r->c.text, &x->columns[1], x->rows) : NULL;
     PyObject *out = NULL;
     if (first && (second || x->pair != 1))
         out = Py_BuildValue("LLOOOOOOOOOOO", (long long)x->events, (long long)x->rows, x->bytes[0], x->bytes[1],
@@ -441,11 +337,11 @@ static PyObject *scan(PyObject *self, PyObject *args) {
     Py_ssize_t size;
     if (!PyArg_ParseTuple(args, "SLp", &block, &first, &unknown_members)) return NULL;
     if (PyBytes_AsStringAndSize(block, &text, &size) < 0) return NULL;
-    reader r = {.text = text, .at = text, .end = text + size, .unknown_members = unknown_members};
+    reader r = {.c = {text, text, text + size}, .unknown_members = unknown_members};
     found x;
     PyObject *out = NULL;
     int regular = open_found(&x, room(text, size)) ? 1 : -1;
-    while (regular == 1 && r.at < r.end) {
+    while (regular == 1 && r.c.at < r.c.end) {
         line l;
         regular = read_line(&r, &l) && l.index == first + x.events;
         if (regular && !l.nemesis) regular = add(&x, &l);

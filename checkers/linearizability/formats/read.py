@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import codecs
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from checkers.linearizability.formats import jepsen, json_lines, lab_history, porcupine
+from checkers.linearizability.formats import jepsen, json_lines, lab_columns, lab_history, porcupine
 from checkers.linearizability.formats.encode import encode
 from checkers.linearizability.formats.recording import RecordedOperations, Recording, pair
 from checkers.linearizability.formats.shapes import FailedCas, shape_of
@@ -40,7 +40,8 @@ class Options:
 class Imported:
     """A history that was read: its operations in the order of their invocations, and what the file was.
 
-    `columns` holds them for the engines where the model has an encoding at speed, else None.
+    `columns` holds them for the engines where the model has an encoding at speed, else None; `parts` where they are of
+    several objects, the columns of each by its key.
     """
 
     path: str
@@ -48,6 +49,7 @@ class Imported:
     operations: Sequence[Operation]
     columns: Operations | None
     events: int
+    parts: Mapping[str, Operations] | None = None
 
 
 def read_operations(path: Path | str, model: str | None, options: Options = Options()) -> Imported:
@@ -89,6 +91,10 @@ def _lab(source: Source, model: str | None) -> Imported:
             f"a history of the lab is judged as {models}, not as {model or 'a model of yours'}; without --model all "
             "checkers of the lab judge it",
         )
+    again = source.again()
+    quick = lab_columns.read(again, model) if again is not None else None
+    if quick is not None and len(quick) >= COLUMNS_FROM:
+        return Imported(str(source.path), "lab", quick, None, len(quick), quick.parts())
     operations = sorted(lab_history.read(source, model), key=lambda operation: operation.invoked)
     return Imported(str(source.path), "lab", operations, None, len(operations))
 

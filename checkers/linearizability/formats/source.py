@@ -44,16 +44,22 @@ class Source:
     _seen: list[bytes] = field(default_factory=list)
     line: int = 1
     """The line that is read now, for messages about the wrapping of the file."""
+    file: bool = False
+    """Whether the path is what is read."""
 
     @classmethod
     def open(cls, path: Path | str, limits: Limits | None = None) -> Source:
         """Open a file. Reading raises `FormatError` and `OSError`."""
-        return cls(Path(path), limits or Limits(), _file_pieces(Path(path)))
+        return cls(Path(path), limits or Limits(), _file_pieces(Path(path)), file=True)
 
     @classmethod
     def of(cls, pieces: Iterator[bytes], name: str, limits: Limits | None = None) -> Source:
         """Take the bytes from elsewhere; `name` stands for the path in messages."""
         return cls(Path(name), limits or Limits(), pieces)
+
+    def again(self) -> Source | None:
+        """Return the same file from its beginning; None where it can be read only once, as a pipe."""
+        return Source.open(self.path, self.limits) if self.file and self.path.is_file() else None
 
     def error(self, line: int, reason: str) -> FormatError:
         """Return the error of a line."""
