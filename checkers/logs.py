@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from checkers.columns import ALIAS_TOPICS, FAIL, NEVER, OK, History, Int, Mask
 from checkers.drain import Drain, promises, split_queue
+from checkers.meta import GroupMeta
 from checkers.windows import ROLE_CHANGES, STORE_LOSS, Window
 
 
@@ -89,11 +90,15 @@ def _rewound(history: History, windows: tuple[Window, ...], promised: Mask) -> M
         changed = {name for name in history.meta.groups if _quorum_lost(history, windows, name)}
         result[:] = [name in changed for name in group_names]
         return result
-    for window in windows:
-        if window.family in ROLE_CHANGES or window.family in STORE_LOSS:
-            for name, group in history.meta.groups.items():
-                if window.touches({*group.nodes, name}):
-                    changed.add(name)
+    for name, group in history.meta.groups.items():
+        members = {*group.nodes, name}
+        masters = _masters(history, name) or members
+        if any(
+            (window.family in ROLE_CHANGES and window.touches(members))
+            or (window.family in STORE_LOSS and window.touches(masters))
+            for window in windows
+        ):
+            changed.add(name)
     answered = promised & (sends.queue >= 0) & (sends.node >= 0)
     groups = {name: number for number, name in enumerate(sorted(set(group_names)))}
     number_of = np.array([groups[name] for name in group_names], dtype=np.int64)
@@ -106,17 +111,29 @@ def _rewound(history: History, windows: tuple[Window, ...], promised: Mask) -> M
     return result
 
 
-def _quorum_lost(history: History, windows: tuple[Window, ...], name: str) -> bool:
-    """Tell whether so many replicas of a Raft group lost their disks that a quorum without them may know nothing.
+def _masters(history: History, name: str) -> set[str]:
+    """Return the nodes that answered sends of a group; empty if not all are known. Nobody misses what a slave lost."""
+    sends = history.sends
+    of_group = np.array([split_queue(queue)[1] == name for queue in history.queues] + [False], dtype=bool)
+    answered = np.unique(sends.node[(sends.type == OK) & of_group[sends.queue]])
+    found = {history.meta.node_at(history.nodes[number]) if number >= 0 else None for number in answered.tolist()}
+    return {node for node in found if node is not None} if None not in found else set()
 
-    A member that is removed takes nothing committed with it (Raft, section 6).
-    """
+
+def _takes_records(window: Window, group: GroupMeta) -> bool:
+    """Tell whether a fault takes records of a member of a Raft group away. One that is removed takes nothing committed
+    with it (Raft, section 6)."""
+    if window.family in ("power", "powerloss"):
+        return group.flush != "SYNC_FLUSH"
+    return window.family in STORE_LOSS and window.family != "remove"
+
+
+def _quorum_lost(history: History, windows: tuple[Window, ...], name: str) -> bool:
+    """Tell whether so many replicas of a Raft group lost their disks that a quorum without them may know nothing."""
     group = history.meta.groups[name]
     struck: set[str] = set()
     for window in windows:
-        power = window.family in ("power", "powerloss")
-        lossless = window.family == "remove" or (power and group.flush == "SYNC_FLUSH")
-        if window.family in STORE_LOSS and not lossless:
+        if _takes_records(window, group):
             struck.update(set(window.targets or group.electors) & set(group.electors))
     return bool(struck) and group.votes - len(struck) + group.votes <= len(group.electors)
 
@@ -133,7 +150,7 @@ def _sent_after_losses(history: History, windows: tuple[Window, ...], queue: Int
         group = history.meta.groups.get(split_queue(name)[1])
         if group is not None:
             near = {*group.nodes, *group.electors}
-            last[number] = max((w.a2 for w in windows if w.family in STORE_LOSS and w.touches(near)), default=-1)
+            last[number] = max((w.a2 for w in windows if _takes_records(w, group) and w.touches(near)), default=-1)
     begun = history.events.time[history.sends.invoked[sender]] if len(history.sends) else np.zeros(len(queue), np.int64)
     after: Mask = (sender >= 0) & (begun > last[queue])
     return after

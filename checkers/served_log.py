@@ -50,16 +50,21 @@ def report_unheld(facts: Facts, findings: Findings) -> None:
     read = _drained(facts)
     read = read[logs.offset[read] <= drain.sentinel[logs.queue[read]]]
     groups = np.array([facts.group_of(queue) for queue in range(len(history.queues))], dtype=object)
-    count = len(history.values)
+    queue_of = np.full(len(history.values), -1, dtype=np.int64)
+    queue_of[logs.value[read]] = logs.queue[read]
     for group, dumps in facts.replicas.final.items():
         meta = history.meta.groups.get(group)
         whole = meta is not None and set(meta.nodes) - drain.excluded <= {dump.node for dump in dumps}
         if not whole or any(d.problem is not None or d.begin > 0 for d in dumps) or not _settled(facts, group):
             continue
-        held = np.unique(np.concatenate([_place(dump.value, dump.queue)[dump.value >= 0] for dump in dumps]))
-        mine = read[groups[logs.queue[read]] == group]
-        mine = mine[~(logs.promised[logs.value[mine]] & (facts.replicas.holders(group, count)[logs.value[mine]] == 0))]
-        bad = mine[~np.isin(_place(logs.value[mine], logs.queue[mine]), held)]
+        held = np.zeros(len(history.values), dtype=bool)
+        for dump in dumps:
+            known = np.flatnonzero(dump.value >= 0)
+            held[dump.value[known[queue_of[dump.value[known]] == dump.queue[known]]]] = True
+        bad = read[(groups[logs.queue[read]] == group) & ~held[logs.value[read]]]
+        if bool(logs.promised[logs.value[bad]].any()):
+            nowhere = facts.replicas.holders(group, len(history.values)) == 0
+            bad = bad[~(logs.promised[logs.value[bad]] & nowhere[logs.value[bad]])]
         for row in bad[:KEPT_PER_TYPE].tolist():
             name, value = facts.queue_name(int(logs.queue[row])), value_name(history, int(logs.value[row]))
             at = _drain_of(facts, row)

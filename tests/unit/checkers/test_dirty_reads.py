@@ -10,7 +10,7 @@ from checkers.queue_log import check_queue_log
 from checkers.verdict import Severity
 from tests.unit.checkers.planted import types
 from tests.unit.checkers.raft import A, C, RaftStory
-from tests.unit.checkers.story import Story
+from tests.unit.checkers.story import NODES, Story
 
 
 @pytest.mark.parametrize("taken", ["2<handle", "2x handle", "2?handle"])
@@ -30,6 +30,15 @@ def test_what_an_answer_that_broke_off_has_shown_it_has_shown() -> None:
 
     assert run("[a]") == {"unacked-vanished-read"}
     assert run("[a,b]") == set()
+
+
+@pytest.mark.parametrize(("lost", "severity"), [(NODES[0], Severity.NOTE), (NODES[1], Severity.VIOLATION)])
+def test_the_loss_of_a_slave_explains_nothing_that_its_master_no_longer_shows(lost: str, severity: Severity) -> None:
+    story = Story(addresses={f"{node}:10911": node for node in NODES}).tell("0>s(a) 0<s(a)@0 3>s(b) 3?s(b)")
+    story.tell("2>poll 2<poll=[0:a,1:b]").fault("d", "destroy", targets=[lost])
+    facts = gather(story.tell("0>s(c) 0<s(c)@1").drain("[a,c]", excluded=(lost,)).history())
+    assert types(check_dirty_reads(facts), severity) == {"unacked-dirty-read"}
+    assert types(check_queue_log(facts), severity) == {"inconsistent-offsets"}
 
 
 def test_the_loss_of_a_disk_takes_nothing_back_that_was_sent_after_it() -> None:
