@@ -50,6 +50,11 @@ class NearestGroup(click.Group):
         except LabError as error:
             _complain(f"lab: {error}")
             sys.exit(error.exit_code)
+        except PermissionError as error:
+            _complain(
+                f"lab: {error.filename or 'this machine'}: {error.strerror}; run as the user whose it is, or as root"
+            )
+            sys.exit(ExitCode.SETUP_FAILED)
         except (click.Abort, KeyboardInterrupt):
             _complain("lab: interrupted")
             sys.exit(ExitCode.UNKNOWN)
