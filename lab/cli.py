@@ -51,9 +51,8 @@ class NearestGroup(click.Group):
             _complain(f"lab: {error}")
             sys.exit(error.exit_code)
         except PermissionError as error:
-            _complain(
-                f"lab: {error.filename or 'this machine'}: {error.strerror}; run as the user whose it is, or as root"
-            )
+            where = error.filename or "this machine"
+            _complain(f"lab: {where}: {error.strerror}; call it as the user to whom this belongs, or as root")
             sys.exit(ExitCode.SETUP_FAILED)
         except (click.Abort, KeyboardInterrupt):
             _complain("lab: interrupted")
