@@ -39,6 +39,8 @@ def check_process_health(facts: Facts) -> Record:
             continue
         how = f"signal {value['signal']}" if value.get("signal") else f"code {value.get('code')}"
         text = f"{node} (pid {value.get('pid')}) ended by {how} at {seconds(event.time)}, and no fault explains it"
+        if value.get("signal") == "SIGKILL":
+            text += " (no node kills itself: somebody did, or the kernel for want of memory)"
         findings.found(
             Anomaly("unexpected-exit", Severity.VIOLATION, text, scope=node, ops=(event.index,), core=(event.index,))
         )

@@ -248,12 +248,17 @@ def running(out: Path) -> RunDir:
 
 
 def ask(folder: RunDir, command: Mapping[str, Any]) -> dict[str, Any]:
-    """One command to a running cluster. Raises PlanError with the server's words."""
-    with _connect(folder) as link:
-        link.settimeout(ASK_S)
-        link.sendall(json.dumps(dict(command)).encode() + b"\n")
-        with link.makefile("rb") as lines:
-            answer: dict[str, Any] = json.loads(lines.readline() or b'{"error": "the cluster went away"}')
+    """One command to a running cluster. Raises PlanError with the server's words, SetupError if it has none."""
+    try:
+        with _connect(folder) as link:
+            link.settimeout(ASK_S)
+            link.sendall(json.dumps(dict(command)).encode() + b"\n")
+            with link.makefile("rb") as lines:
+                answer: dict[str, Any] = json.loads(lines.readline())
+    except TimeoutError:
+        raise SetupError(f"the cluster of {folder.path} did not answer within {ASK_S:g} s: it stands still") from None
+    except (OSError, ValueError):  # no line, or half of one
+        raise SetupError(f"the cluster of {folder.path} went away before it answered") from None
     if "error" in answer:
         raise PlanError(str(answer["error"]))
     return answer

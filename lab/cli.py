@@ -50,6 +50,10 @@ class NearestGroup(click.Group):
         except LabError as error:
             _complain(f"lab: {error}")
             sys.exit(error.exit_code)
+        except PermissionError as error:
+            where = error.filename or "this machine"
+            _complain(f"lab: {where}: {error.strerror}; call it as the user to whom this belongs, or as root")
+            sys.exit(ExitCode.SETUP_FAILED)
         except (click.Abort, KeyboardInterrupt):
             _complain("lab: interrupted")
             sys.exit(ExitCode.UNKNOWN)

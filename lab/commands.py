@@ -106,7 +106,7 @@ def history_of(path: Path) -> Path:
     try:
         count = merge_again(folder)
     except FileNotFoundError:
-        raise PlanError(f"{path} is a run without a {HISTORY}: it ended before anything happened; {again}") from None
+        raise PlanError(f"{path} has no {HISTORY}: no client has done anything there; {again}") from None
     except OSError as error:
         raise SetupError(f"cannot write {history}: {error.strerror}") from None
     show_for().line(f"the run ended before its journals were merged; merged {count} events")

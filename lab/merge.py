@@ -75,9 +75,10 @@ def merge_journals(folder: RunDir, sizes: Mapping[str, int]) -> int:
 def merge_again(folder: RunDir) -> int:
     """Merge the journals of a run that ended before it did so itself, killed for example.
 
-    Raises SetupError for damaged journals, FileNotFoundError where there are none.
+    Raises SetupError for damaged journals, FileNotFoundError where there are none of the lab or none of clients.
     """
-    folder.journal("lab").stat()
+    if {folder.journal("lab")} == set(folder.journals.glob("*.jsonl")) or not folder.journal("lab").exists():
+        raise FileNotFoundError(folder.journals)
     sizes = msgspec.json.decode(folder.written.read_bytes(), type=dict[str, int]) if folder.written.exists() else {}
     return merge_journals(folder, sizes)
 

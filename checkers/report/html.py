@@ -86,16 +86,18 @@ def _value(number: Any) -> str:
 
 
 def _check(history: History, record: Record) -> dict[str, Any]:
+    findings = _findings(history, record)
+    told = tuple(f"{finding['count']} × {finding['type']}" for finding in findings)  # in full, as findings
     return {
         "name": record.checker,
         "title": record.title,
         "valid": record.valid.word,
         "mode": record.mode,
-        "reasons": record.reasons,
+        "reasons": [reason for reason in record.reasons if not reason.startswith(told)],
         "counts": [(name, _value(count)) for name, count in record.counts.items()],
         "metrics": [(name, _value(metric)) for name, metric in record.metrics.items()],
         "coverage": [(name, f"{share:.1%}") for name, share in record.coverage.items()],
-        "findings": _findings(history, record),
+        "findings": findings,
         "cost": f"{record.cost.wall_ms:.0f} ms",
     }
 

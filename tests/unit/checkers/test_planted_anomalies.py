@@ -451,6 +451,18 @@ def test_an_exit_that_no_fault_explains_is_a_violation() -> None:
     assert run(expected=False) == {"unexpected-exit"}, "a second end, by itself, beside the kill"
 
 
+def test_whoever_finds_a_node_killed_is_told_where_to_look() -> None:
+    def text(signal: str) -> str:
+        story = two("")
+        story.add("lab", "info", "node-exit", {"node": NODES[0], "pid": 5, "signal": signal, "expected": False})
+        record = judge(story.drain("[a,b]").events).record("C20")
+        assert record is not None
+        return record.anomalies[0].text
+
+    assert "the kernel for want of memory" in text("SIGKILL")
+    assert "the kernel" not in text("SIGSEGV")
+
+
 def test_a_node_that_ends_long_after_its_promotion_has_ended_by_itself() -> None:
     def run(when: str) -> set[str]:
         story = two("")

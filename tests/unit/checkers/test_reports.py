@@ -82,6 +82,17 @@ def evil_story() -> Story:
     return story.drain("[a]")
 
 
+def test_a_check_tells_its_findings_and_its_other_reasons() -> None:
+    """Where a checker had found something, what else it could not decide was left out of its section."""
+    story = Story(not_applicable={}, gates={"send_ok": 5}).tell("0>s(a) 0<s(a)@0")
+    story.phase("interrupted")
+    story.drain("[a]")
+    page = render_html(judge(story.events), story.history())
+    section = page.partition("<h2>Checks")[2].partition("<h2>")[0]
+    assert section.count("only 1 sends were answered SEND_OK; 5 are needed") == 1
+    assert section.count("the run was cut short: what its plan had still to do was not seen") == 1
+
+
 def test_what_clients_sent_is_escaped() -> None:
     story = evil_story()
     verdict = judge(story.events)

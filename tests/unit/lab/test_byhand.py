@@ -1,6 +1,7 @@
 """Clusters by hand: whoever gives up waiting for one leaves nothing behind, and so does whoever is told it is down."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lab import byhand
 from lab.byhand import down_again, entering, serving, wait_for_end
 from lab.errors import SetupError
 from lab.rundir import RunDir
@@ -68,3 +70,21 @@ def test_hosts_in_a_user_namespace_are_entered_through_it() -> None:
     assert entering("/host", "/proc/self/ns/user") == ["nsenter", "--net=/host", "--"]
     another = "/proc/self/ns/net"  # any that is not ours
     assert entering("/host", another) == ["nsenter", f"--user={another}", "--preserve-credentials", "--net=/host", "--"]
+
+
+@pytest.mark.parametrize(("ends", "words"), [(True, "went away before it answered"), (False, "it stands still")])
+def test_a_cluster_that_gives_no_answer_is_no_bug_of_the_lab(
+    tmp_path: Path, ends: bool, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process was killed, or is stopped."""
+    monkeypatch.setattr(byhand, "ASK_S", 60.0 if ends else 0.05)
+    folder = RunDir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as server:
+        monkeypatch.chdir(tmp_path)  # the path of a test's folder may be too long for a socket
+        server.bind(folder.socket.name)
+        server.listen()
+        answering = threading.Thread(target=lambda: server.accept()[0].close() if ends else None)
+        answering.start()
+        with pytest.raises(SetupError, match=words):
+            byhand.ask(folder, {"do": "status"})
+        answering.join()

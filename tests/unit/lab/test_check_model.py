@@ -378,7 +378,7 @@ def test_a_model_that_is_none(model: str, says: str, module: str) -> None:
         (["h.jsonl", "--minimize"], "--minimize needs --model"),
         (["h.jsonl", "--model", "register", "--format", "edn"], "h.jsonl, line 1"),
         (["h.jsonl", "--model", "fifo-queue"], "h.jsonl, line 1: 'write' is no operation of fifo-queue"),
-        ([".", "--model", "register"], "cannot read history"),
+        ([".", "--model", "register"], "is no run: it has no history"),
         (["h.jsonl", "--model", "register", "--minimize", "--picture", "no/such/folder.svg"], "cannot write"),
     ],
 )

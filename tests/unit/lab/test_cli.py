@@ -141,6 +141,7 @@ def test_wrong_words_are_usage_errors(arguments: list[str], says: str) -> None:
         (SetupError("s"), ExitCode.SETUP_FAILED),
         (LabBugError("b"), ExitCode.OUR_BUG),
         (ZeroDivisionError("z"), ExitCode.OUR_BUG),
+        (PermissionError(errno.EACCES, "Permission denied", "/root/runs"), ExitCode.SETUP_FAILED),
         (KeyboardInterrupt(), ExitCode.UNKNOWN),
     ],
 )
