@@ -10,18 +10,42 @@ typedef struct {
     uint8_t called, inside;    /* the enqueue was called; the value is certainly in the queue */
 } element;
 
+/* Values leave a queue about as they came, so the next to leave is looked for where it should be before it is looked up:
+ * a table of millions is in no cache, and a lookup waits for memory. Given up where values leave in another order. */
+#define NEAR 8
+typedef struct {
+    const int64_t *value; /* of each element */
+    int64_t count, next, credit;
+} belt;
+
+static uint32_t next_out(belt *b, const ids *table, int64_t value) {
+    if (b->credit > 0) {
+        int64_t low = b->next < NEAR ? 0 : b->next - NEAR, high = b->next + NEAR < b->count ? b->next + NEAR : b->count;
+        for (int64_t v = b->next; v < high; v++)
+            if (b->value[v] == value) return b->next = v + 1, (uint32_t)v;
+        for (int64_t v = b->next; v-- > low;)
+            if (b->value[v] == value) return (uint32_t)v;
+        b->credit--;
+    }
+    uint32_t v = ids_find(table, value);
+    if (v != NONE) b->next = (int64_t)v + 1;
+    return v;
+}
+
 int decide_queue(const int64_t *call, const int64_t *ret, const uint8_t *f, const int64_t *a, int64_t n, int ordered,
                  int64_t *counts) {
     memset(counts, 0, Q_COUNTS * sizeof *counts);
     int status = NO_MEMORY;
     int64_t enqueues = 0, m = 0;
     uint32_t *number = malloc((size_t)(n + 1) * sizeof *number), *events = NULL;
+    int64_t *values = NULL;
     element *elements = NULL;
     ids table;
     memset(&table, 0, sizeof table);
     for (int64_t row = 0; row < n; row++) enqueues += f[row] == ENQUEUE;
     elements = calloc((size_t)(enqueues + 1), sizeof *elements);
-    if (!number || !elements || ids_open(&table, a, f, ENQUEUE, n) != DONE) goto done;
+    values = malloc((size_t)(enqueues + 1) * sizeof *values);
+    if (!number || !elements || !values || ids_open(&table, a, f, ENQUEUE, n) != DONE) goto done;
     for (int64_t row = 0; row < n; row++) {
         if (f[row] != ENQUEUE) continue;
         uint32_t before = table.count, v = ids_number(&table, a[row]);
@@ -31,11 +55,13 @@ int decide_queue(const int64_t *call, const int64_t *ret, const uint8_t *f, cons
             goto done;
         }
         number[row] = v;
+        values[v] = a[row];
         elements[v].enqueue = (uint32_t)row;
         elements[v].dequeue = NONE;
         elements[v].limit = INT64_MIN;
     }
     uint32_t takers = 0, endless = 0;
+    belt out = {values, table.count, 0, 64 + n / 64};
     for (int64_t row = 0; row < n; row++) {
         if (f[row] == ENQUEUE) continue;
         number[row] = NONE;
@@ -45,7 +71,7 @@ int decide_queue(const int64_t *call, const int64_t *ret, const uint8_t *f, cons
             takers++;
             continue;
         }
-        uint32_t v = ids_find(&table, a[row]);
+        uint32_t v = next_out(&out, &table, a[row]);
         if (v == NONE) {
             counts[Q_UNEXPECTED]++;
         } else if (elements[v].dequeue != NONE) {
@@ -127,6 +153,7 @@ int decide_queue(const int64_t *call, const int64_t *ret, const uint8_t *f, cons
 done:
     ids_close(&table);
     free(number);
+    free(values);
     free(elements);
     free(events);
     return status;

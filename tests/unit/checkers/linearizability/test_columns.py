@@ -16,13 +16,34 @@ from checkers.linearizability import logs, queues, zones
 from checkers.linearizability.compiled import NOTE, core, core_for
 from checkers.linearizability.decision import decide
 from checkers.linearizability.encoding import ENCODERS
-from checkers.linearizability.operations import NEVER, NULL, HistoryError, Operation, Operations, columns
+from checkers.linearizability.operations import NEVER, NULL, Code, HistoryError, Operation, Operations, columns
 from checkers.linearizability.order import rank
 from tests.unit.checkers.linearizability.histories import KINDS, changed, history
 from tests.unit.checkers.linearizability.oracle import brute_force
 from tests.unit.checkers.linearizability.test_brute_force import judged, shown
 
 BIG = (1 << 60) + 12345
+
+
+@pytest.mark.skipif(core is None, reason="no compiler was found, so the core is not there")
+@pytest.mark.parametrize("model", ["fifo-queue", "total-queue"])
+@pytest.mark.parametrize("apart", [0, 3, 40, 4000])
+def test_values_leave_in_any_order(model: str, apart: int) -> None:
+    """Where a value is looked for first depends on what left before it; what is found does not."""
+    rng = np.random.default_rng(apart)
+    n = 4000
+    ids = rng.integers(1 << 60, size=n)
+    leave = np.argsort(np.arange(n) + rng.integers(0, apart + 1, size=n), kind="stable")
+    out = ids[leave]
+    out[rng.integers(n, size=5)] = 7  # never put in
+    out[100:105] = out[90:95]  # twice
+    calls = np.concatenate([2 * np.arange(n), 2 * n + 2 * np.arange(n)])
+    codes = np.repeat([Code.ENQUEUE, Code.DEQUEUE], n)
+    ops = columns(calls, calls + 1, codes, np.concatenate([ids, out]))
+    by_core, by_numpy = (decide(model, ops, engine=engine) for engine in ("core", "fallback"))
+    assert dict(by_core.counts) == dict(by_numpy.counts)
+    assert by_core.counts["duplicate"] == 5
+    assert (by_core.counts.get("order", 0) > 0) == (apart > 0 and model == "fifo-queue")
 
 
 @pytest.mark.random
