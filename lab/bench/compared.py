@@ -27,10 +27,14 @@ from lab.plan import JAVA_CLIENT
 from lab.systems.rocketmq.release import ReleaseMissing, release
 
 CLIENTS: Final = (1, 16, 64)
-WARM_CLIENTS: Final = 16
+WARM_CLIENTS: Final = 64
 PARTS: Final = ("throughput", "rto")
 NAMES: Final = {"ASYNC_MASTER": "async", "SYNC_MASTER": "sync", "DLEDGER": "dledger"}
-WARM_S: Final = 5.0  # until a JVM has compiled what is hot
+WARM_WINDOW_S: Final = 6.0
+WARM_WINDOWS_MAX: Final = 12
+WARM_GAIN: Final = 1.05
+"""A window that brings no more than this times the best before is no gain. A release's JVM compiles what is hot for half a
+minute under load, and gives several times as much afterwards."""
 QUICK_SECONDS: Final = 0.5
 
 
@@ -95,9 +99,27 @@ def throughput(
     return place
 
 
+def warm(window: Callable[[], float]) -> int:
+    """Load a side, uncounted, until two windows in a row are no better than the best before; returns the windows.
+
+    ``window`` loads it once and returns the acknowledgements a second.
+    """
+    best, level = 0.0, 0
+    for number in range(1, WARM_WINDOWS_MAX + 1):
+        found = window()
+        level = level + 1 if found <= best * WARM_GAIN else 0
+        best = max(best, found)
+        if level == 2:
+            return number
+    return WARM_WINDOWS_MAX
+
+
 def _one(samples: Samples, rig: Rig, side: str, name: str, load: JavaLoad | None, seconds: float) -> None:
     samples.add(f"{name}, start to first SEND_OK", side, rig.started_s, "s")
-    rig.load(WARM_CLIENTS, QUICK_SECONDS if seconds <= QUICK_SECONDS else max(seconds, WARM_S))  # not counted
+    if seconds <= QUICK_SECONDS:
+        rig.load(WARM_CLIENTS, QUICK_SECONDS)
+    else:
+        warm(lambda: float(rig.load(WARM_CLIENTS, WARM_WINDOW_S)["acks_per_s"]))
     found = [("Python client", clients, rig.load(clients, seconds)) for clients in CLIENTS]
     if load is not None:
         answers = rig.java_load(load, CLIENTS, seconds)

@@ -12,7 +12,7 @@ from lab.systems.rocketmq.release import Release, ReleaseMissing, java, release
 from lab.systems.rocketmq.sources import compiled
 
 SOURCE: Final = Path(__file__).with_name("Load.java")
-WARM_S: Final = 2.0
+WARM_S: Final = 10.0  # a JVM of a client, too, is slow at first
 """Until the JVM has compiled what is hot; not counted."""
 
 

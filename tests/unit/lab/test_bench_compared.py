@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lab.bench.compared import Samples, factor_of, figures, write
+from lab.bench.compared import WARM_WINDOWS_MAX, Samples, factor_of, figures, warm, write
 from lab.bench.compared_rto import RTO_CLIENTS, figure_name, rows_of, rto_plan
 from lab.bench.figures import table
 from lab.bench.java_load import JavaLoad
@@ -119,4 +119,19 @@ def test_java_bench_clients_are_told_whom_and_how_long(tmp_path: Path) -> None:
     """All numbers of clients in one program, after one warm-up."""
     load = JavaLoad(Release("5.3.3", Path("/jars")), Path("/classes"), "java")
     argv = load.argv("127.0.0.1:1", "bench", (1, 16), 2.5, tmp_path)
-    assert argv[argv.index("Load") :] == ["Load", "127.0.0.1:1", "bench", "2.5", "2.0", "1", "16"]
+    assert argv[argv.index("Load") :] == ["Load", "127.0.0.1:1", "bench", "2.5", "10.0", "1", "16"]
+
+
+@pytest.mark.parametrize(
+    ("windows", "used"),
+    [
+        ([1000.0, 2500.0, 4300.0, 5200.0, 4600.0, 4500.0], 6),
+        ([9000.0, 9100.0, 8900.0], 3),
+        ([9000.0, 8000.0, 9900.0, 9000.0, 9500.0], 5),
+        ([100.0 * 2**n for n in range(20)], WARM_WINDOWS_MAX),
+    ],
+)
+def test_a_side_is_loaded_until_it_gives_no_more(windows: list[float], used: int) -> None:
+    """The first case is what a release's group in DLedger mode gave in windows of eight seconds."""
+    given = iter(windows)
+    assert warm(lambda: next(given)) == used
