@@ -33,8 +33,8 @@ NAMES: Final = {"ASYNC_MASTER": "async", "SYNC_MASTER": "sync", "DLEDGER": "dled
 WARM_WINDOW_S: Final = 6.0
 WARM_WINDOWS_MAX: Final = 12
 WARM_GAIN: Final = 1.05
-"""A window that brings no more than this times the best before is no gain. A release's JVM compiles what is hot for half a
-minute under load, and gives several times as much afterwards."""
+"""A window that brings no more than this times the best before is no gain. A release's JVM compiles what is hot for
+half a minute under load, and gives several times as much afterwards."""
 QUICK_SECONDS: Final = 0.5
 
 
