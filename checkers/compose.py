@@ -260,8 +260,8 @@ def _headline(records: Sequence[Record], valid: Validity) -> str:
 def _why(
     facts: Facts, records: Sequence[Record], missing: Sequence[str], broken: bool, valid: Validity
 ) -> tuple[str, ...]:
-    interrupted = [INTERRUPTED] if facts.span.interrupted else []
-    reasons: list[str] = interrupted if valid is not Validity.INVALID else []  # what explains most comes first
+    interrupted = (INTERRUPTED,) if facts.span.interrupted else ()
+    reasons = list(interrupted if valid is not Validity.INVALID else ())  # what explains most comes first
     if broken:
         first = next((record for record in records if record.checker == "C0"), None)
         detail = f": {first.reasons[0]}" if first is not None and first.reasons else ""

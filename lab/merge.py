@@ -26,7 +26,7 @@ def read_journal(path: Path) -> Iterator[Event]:
                 return
             try:
                 yield decode(line)
-            except msgspec.DecodeError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise _damaged(f"line {number} of {path} is no event ({error})") from None
 
 
@@ -79,7 +79,12 @@ def merge_again(folder: RunDir) -> int:
     """
     if {folder.journal("lab")} == set(folder.journals.glob("*.jsonl")) or not folder.journal("lab").exists():
         raise FileNotFoundError(folder.journals)
-    sizes = msgspec.json.decode(folder.written.read_bytes(), type=dict[str, int]) if folder.written.exists() else {}
+    sizes: dict[str, int] = {}
+    if folder.written.exists():
+        try:
+            sizes = msgspec.json.decode(folder.written.read_bytes(), type=dict[str, int])
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise _damaged(f"{folder.written} holds no sizes of journals ({error})") from None
     return merge_journals(folder, sizes)
 
 

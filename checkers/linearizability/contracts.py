@@ -18,14 +18,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Final, overload
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from checkers.linearizability.decision import Delivery
 from checkers.linearizability.encoding import canonical
-from checkers.linearizability.operations import NEVER, NULL, Code, HistoryError, Int, Mask, Operation, Operations
+from checkers.linearizability.operations import (
+    NEVER,
+    NULL,
+    Code,
+    HistoryError,
+    Int,
+    LazyOperations,
+    Mask,
+    Operation,
+    Operations,
+)
 from checkers.linearizability.queues import Queue
 
 PER_KEY: Final = "per-key"
@@ -86,7 +96,7 @@ def _delivered_once(ops: Operations) -> Operations:
     return replace(out, source=_Merged(ops, kept, ends), row_source=None)
 
 
-class _Merged(Sequence[Operation]):
+class _Merged(LazyOperations):
     """Rows as operations, made when they are looked at; a merged delivery ends as the one that ended first."""
 
     def __init__(self, ops: Operations, rows: Int, ends: dict[int, int]) -> None:
@@ -95,15 +105,7 @@ class _Merged(Sequence[Operation]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    @overload
-    def __getitem__(self, place: int) -> Operation: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> list[Operation]: ...
-
-    def __getitem__(self, place: int | slice) -> Operation | list[Operation]:
-        if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
+    def made(self, place: int) -> Operation:
         one = _of(self.ops, int(self.rows[place]))
         if place not in self.ends or self.ends[place] == int(self.rows[place]):
             return one

@@ -8,12 +8,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, overload
+from typing import Final
 
 import numpy as np
 
 from checkers.linearizability.decision import Decision, Explanation, Witness
-from checkers.linearizability.operations import NEVER, Operation, Operations, columns
+from checkers.linearizability.operations import NEVER, LazyOperations, Operation, Operations, columns
 from checkers.verdict import Validity, worst
 
 KEPT: Final = 32
@@ -42,7 +42,7 @@ def _name(key: Hashable, operations: Operations | Sequence[Operation]) -> str:
     return "" if shown is None else f"{shown}: "
 
 
-class _Joined(Sequence[Operation]):
+class _Joined(LazyOperations):
     """The operations of the rows of several histories, one after the other; found when they are looked at."""
 
     def __init__(self, parts: Sequence[Operations], start: Sequence[int]) -> None:
@@ -52,17 +52,9 @@ class _Joined(Sequence[Operation]):
     def __len__(self) -> int:
         return self._start[-1]
 
-    @overload
-    def __getitem__(self, row: int) -> Operation: ...
-
-    @overload
-    def __getitem__(self, row: slice) -> list[Operation]: ...
-
-    def __getitem__(self, row: int | slice) -> Operation | list[Operation]:
-        if isinstance(row, slice):
-            return [self[one] for one in range(*row.indices(len(self)))]
-        part = bisect_right(self._start, row) - 1
-        found = self._parts[part].operation(row - self._start[part])
+    def made(self, place: int) -> Operation:
+        part = bisect_right(self._start, place) - 1
+        found = self._parts[part].operation(place - self._start[part])
         assert found is not None
         return found
 

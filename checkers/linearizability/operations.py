@@ -8,9 +8,9 @@ never returned: its time of return is `NEVER`. Operations that certainly did not
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, overload
 
 import msgspec
 import numpy as np
@@ -58,6 +58,31 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     returned_line: int | None = None
     invoked_time: int | None = None
     returned_time: int | None = None
+
+
+class LazyOperations(Sequence[Operation]):
+    """Operations that are made from columns when they are looked at: a million of them cost nothing until then."""
+
+    def made(self, place: int) -> Operation:
+        """Make the operation at a place from 0 up to the length."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, place: int) -> Operation: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Operation]: ...
+
+    def __getitem__(self, place: int | slice) -> Operation | list[Operation]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        length = len(self)
+        if not -length <= place < length:
+            raise IndexError(f"place {place} of {length} operations")
+        return self.made(int(place) % length)
+
+    def __iter__(self) -> Iterator[Operation]:
+        return map(self.made, range(len(self)))
 
 
 class Code(enum.IntEnum):

@@ -7,10 +7,10 @@ also has the words for what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, Final, overload
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -21,7 +21,7 @@ from checkers.event import SEND_OK, Event, HistoryError
 from checkers.files import decoded
 from checkers.linearizability.formats.lab_history import SKIPPED_MAX, untrimmed_scope
 from checkers.linearizability.formats.source import Source
-from checkers.linearizability.operations import NEVER, NULL, Code, Int, Operation, Operations, Outcome
+from checkers.linearizability.operations import NEVER, NULL, Code, Int, LazyOperations, Operation, Operations, Outcome
 from checkers.meta import MetaError
 from checkers.plain import PLAIN, Plain
 
@@ -175,7 +175,7 @@ def _fifo(history: History) -> _Rows:
     return _in_order([_sends(history, Code.ENQUEUE), taken])
 
 
-class LabOperations(Sequence[Operation]):
+class LabOperations(LazyOperations):
     """The operations of a history of the lab in the order of their invocations, made when they are looked at."""
 
     def __init__(self, history: History, rows: _Rows) -> None:
@@ -208,21 +208,7 @@ class LabOperations(Sequence[Operation]):
     def __len__(self) -> int:
         return len(self._rows.call)
 
-    @overload
-    def __getitem__(self, place: int) -> Operation: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> list[Operation]: ...
-
-    def __getitem__(self, place: int | slice) -> Operation | list[Operation]:
-        if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
-        return self._operation(int(place))
-
-    def __iter__(self) -> Iterator[Operation]:
-        return map(self._operation, range(len(self)))
-
-    def _operation(self, place: int) -> Operation:
+    def made(self, place: int) -> Operation:
         rows, history = self._rows, self._history
         code, outcome = Code(int(rows.code[place])), _OUTCOMES[int(rows.outcome[place])]
         call, event = int(rows.call[place]), int(rows.event[place])

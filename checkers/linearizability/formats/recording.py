@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, overload
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from checkers.linearizability.formats.scan import Scanned
 from checkers.linearizability.formats.source import FormatError, Source
 from checkers.linearizability.formats.values import Values
-from checkers.linearizability.operations import Byte, Int, Operation
+from checkers.linearizability.operations import Byte, Int, LazyOperations, Operation
 
 INVOKE, OK, FAIL, INFO = range(4)
 TYPES: Final = ("invoke", "ok", "fail", "info")
@@ -242,8 +242,8 @@ class ShapeError(ValueError):
         self.completed = completed
 
 
-class RecordedOperations(Sequence[Operation]):
-    """The operations of a recording, made when they are looked at: a million of them cost nothing until then."""
+class RecordedOperations(LazyOperations):
+    """The operations of a recording."""
 
     def __init__(self, recording: Recording, pairs: Pairs, shape: Shape) -> None:
         self.recording = recording
@@ -253,15 +253,7 @@ class RecordedOperations(Sequence[Operation]):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    @overload
-    def __getitem__(self, place: int) -> Operation: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> list[Operation]: ...
-
-    def __getitem__(self, place: int | slice) -> Operation | list[Operation]:
-        if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
+    def made(self, place: int) -> Operation:
         return self._operation(int(self.pairs.invoke[place]), int(self.pairs.complete[place]), self.recording.values)
 
     def __iter__(self) -> Iterator[Operation]:

@@ -12,7 +12,7 @@ from checkers.builder import load_history
 from lab.errors import ExitCode, SetupError, storage_refusal
 from lab.event import Event, event
 from lab.journal import Journal
-from lab.merge import merge, merge_journals, read_journal, write_history
+from lab.merge import merge, merge_again, merge_journals, read_journal, write_history
 from lab.rundir import RunDir
 from lab.workloads.reading import entries_of
 from lab.workloads.values import VALUE_MAX, body_of, value_in, value_of
@@ -94,6 +94,7 @@ def test_a_journal_that_somebody_damaged_is_told_and_not_judged(tmp_path: Path) 
         (whole[:-1], f"has {len(whole) - 1} bytes, and {len(whole)} were written to it"),
         (whole[1:], f"has {len(whole) - 1} bytes"),
         (b"x" + whole[1:], f"line 1 of {path} is no event"),
+        (whole.replace(b"note", b"no\xffe", 1), f"line 1 of {path} is no event"),
         (None, "is gone"),
     ):
         path.unlink()
@@ -102,6 +103,17 @@ def test_a_journal_that_somebody_damaged_is_told_and_not_judged(tmp_path: Path) 
         with pytest.raises(SetupError, match=f"the recording is damaged: .*{re.escape(words)}.*nothing was judged"):
             merge_journals(folder, sizes)
         path.write_bytes(whole)
+
+
+def test_what_writers_told_of_their_journals_may_be_damaged_too(tmp_path: Path) -> None:
+    folder = RunDir.create(tmp_path, "run")
+    for writer in ("lab", "client-1"):
+        Journal(folder.journal(writer), 0).close()
+    assert merge_again(folder) == 0
+    for damaged in (b"", b"[1]", b'{"lab": "much"}', b'{"\xff": 1}'):
+        folder.written.write_bytes(damaged)
+        with pytest.raises(SetupError, match=r"the recording is damaged: .*written\.json holds no sizes of journals"):
+            merge_again(folder)
 
 
 def test_merging_sorts_by_time_with_invocations_first() -> None:
