@@ -8,6 +8,7 @@ never returned: its time of return is `NEVER`. Operations that certainly did not
 from __future__ import annotations
 
 import enum
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, overload
@@ -63,9 +64,9 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 class LazyOperations(Sequence[Operation]):
     """Operations that are made from columns when they are looked at: a million of them cost nothing until then."""
 
+    @abstractmethod
     def made(self, place: int) -> Operation:
         """Make the operation at a place from 0 up to the length."""
-        raise NotImplementedError
 
     @overload
     def __getitem__(self, place: int) -> Operation: ...
