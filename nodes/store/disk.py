@@ -2,8 +2,8 @@
 
 Everything a node stores passes through the two small protocols below, so that a test (or a simulator) can put a disk in
 their place that forgets what was not synced. `RealDisk` is the production implementation. Nothing else in `nodes` may
-open files, and nothing else may leave the event loop's thread: a sync blocks for milliseconds, so it runs in a worker
-thread here.
+open files, and nothing else may leave the event loop's thread: a sync blocks for milliseconds, so the kernel or a
+worker thread does it.
 
 What a caller may rely on after a crash, and what every implementation must keep:
 
@@ -21,6 +21,8 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
+
+from nodes.store.kernel_sync import KernelSync, KernelSyncMissing
 
 T = TypeVar("T")
 
@@ -46,9 +48,6 @@ class File(Protocol):
 
     def fsync(self) -> None:
         """Block until contents and length are on stable storage."""
-
-    async def fsync_async(self) -> None:
-        """`fsync` without blocking the event loop."""
 
     def close(self) -> None:
         """Give the file back; closing twice is harmless. Never syncs."""
@@ -116,10 +115,9 @@ def _nothing() -> None:
 class RealFile:
     """A `File` over a file descriptor."""
 
-    __slots__ = ("_disk", "_fd", "path")
+    __slots__ = ("_fd", "path")
 
-    def __init__(self, disk: RealDisk, path: str, fd: int) -> None:
-        self._disk = disk
+    def __init__(self, path: str, fd: int) -> None:
         self._fd = fd
         self.path = path
 
@@ -158,8 +156,9 @@ class RealFile:
         # fdatasync writes the length too, since it is needed to read the data back; only time stamps are left out.
         os.fdatasync(self._fd)
 
-    async def fsync_async(self) -> None:
-        await self._disk.off_thread(self.fsync)
+    def fileno(self) -> int:
+        """The file descriptor, while the file is open."""
+        return self._fd
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -170,7 +169,8 @@ class RealFile:
 class RealDisk:
     """The machine's file system.
 
-    Two worker threads: one for log syncs, one for everything that may be slow without hurting acknowledgements
+    The sync of one file, which acknowledgements wait for, is the kernel's work where it offers that (`KernelSync`). Two
+    worker threads: one for other log syncs, one for everything that may be slow without hurting acknowledgements
     (whole-file replacement, queue files), so that a table being saved never delays a group commit.
     """
 
@@ -178,6 +178,8 @@ class RealDisk:
         self._log_thread = ThreadPoolExecutor(1, "log-sync")
         self._table_thread = ThreadPoolExecutor(1, "table-sync")
         self._locks: dict[str, int] = {}
+        self._kernel: KernelSync | None = None
+        self._kernel_syncs = True
 
     async def off_thread(self, work: Callable[[], T], *, slow: bool = False) -> T:
         """Run blocking disk work in the log thread, or in the other one when it may take long."""
@@ -186,7 +188,7 @@ class RealDisk:
 
     def open(self, path: str, create: bool = False) -> RealFile:
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-        return RealFile(self, path, os.open(path, flags, 0o644))
+        return RealFile(path, os.open(path, flags, 0o644))
 
     def exists(self, path: str) -> bool:
         return os.path.lexists(path)
@@ -248,7 +250,9 @@ class RealDisk:
 
     async def sync_async(self, files: Sequence[File], folders: Sequence[str]) -> None:
         if len(files) == 1 and not folders:
-            await asyncio.get_running_loop().run_in_executor(self._log_thread, files[0].fsync)
+            (file,) = files
+            begun = self._begun(file) if isinstance(file, RealFile) else None
+            await (self.off_thread(file.fsync) if begun is None else begun)
             return
 
         def work() -> None:
@@ -258,6 +262,25 @@ class RealDisk:
                 self.fsync_dir(folder)
 
         await self.off_thread(work)
+
+    def _begun(self, file: RealFile) -> asyncio.Future[None] | None:
+        """The sync that the kernel has begun, or None if it does no such thing here. Raises OSError."""
+        if not self._kernel_syncs:
+            return None
+        loop = asyncio.get_running_loop()
+        try:
+            if self._kernel is None or self._kernel.loop is not loop:
+                self._close_kernel()
+                self._kernel = KernelSync(loop)
+            return self._kernel.fdatasync(file.fileno())
+        except KernelSyncMissing:
+            self._kernel_syncs = False
+            return None
+
+    def _close_kernel(self) -> None:
+        if self._kernel is not None:
+            self._kernel.close()
+            self._kernel = None
 
     async def sync_paths_async(self, paths: Sequence[str], folders: Sequence[str]) -> None:
         def work() -> None:
@@ -277,6 +300,8 @@ class RealDisk:
         await self.off_thread(work, slow=True)
 
     def settle(self) -> None:
+        if self._kernel is not None:
+            self._kernel.settle()
         self._log_thread.submit(_nothing).result()
         self._table_thread.submit(_nothing).result()
 
@@ -302,6 +327,7 @@ class RealDisk:
 
     def close(self) -> None:
         """End the worker threads after the work they have begun and release all locks."""
+        self._close_kernel()
         self._log_thread.shutdown(wait=True)
         self._table_thread.shutdown(wait=True)
         for path in list(self._locks):

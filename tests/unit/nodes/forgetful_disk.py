@@ -186,9 +186,6 @@ class ForgetfulFile:
         self._check()
         self._disk.sync_inode(self._inode, len(self._inode.pending), self.path)
 
-    async def fsync_async(self) -> None:
-        await self._disk.sync_async([self], [])
-
     def pending(self) -> int:
         """Operations that a sync called now would cover."""
         return len(self._inode.pending)

@@ -56,7 +56,7 @@ def test_writes_may_leave_gaps_of_zeros_and_reads_stop_at_the_end(disk_at: tuple
     file.truncate(8)
     assert file.pread(0, 8) == b"\0\0\0\0dA\0\0"
     file.fsync()
-    asyncio.run(file.fsync_async())
+    asyncio.run(disk.sync_async([file], []))
     file.close()
 
 
