@@ -62,4 +62,4 @@ compared: install ## the same faults on our nodes and on Apache's releases, side
 
 clean: ## remove what dead runs left, by their manifests, then the caches and the virtual environment
 	@if [ -x $(BIN)/lab ]; then $(BIN)/lab clean; fi
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv nodes/_compiled .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

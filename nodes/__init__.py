@@ -1,1 +1,5 @@
 """The cluster under test: name servers, brokers and clients compatible with RocketMQ on the wire."""
+
+from nodes.compiled import activate
+
+activate()

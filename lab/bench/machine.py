@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psutil
 
+from nodes import compiled
+
 
 def machine() -> dict[str, object]:
     """What the figures were measured on."""
@@ -16,6 +18,7 @@ def machine() -> dict[str, object]:
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "nodes": compiled.found(),
         "disk_fsync_median_ms": round(median_fsync_ms(Path.cwd() / "runs" / ".bench"), 3),
     }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import cast
+from typing import ClassVar, cast
 
 from nodes.limits import FRAME_MAX, IDLE_TIMEOUT_S, OUTSTANDING_MAX, WRITE_BUFFER_MAX
 from nodes.log import EventLog
@@ -38,7 +38,7 @@ _OPAQUE_MASK = 0x7FFFFFFF
 class CallError(Exception):
     """A call that got no answer. `sent` is False only if certainly no byte of the request left this process."""
 
-    sent = True
+    sent: ClassVar[bool] = True
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(f"{address}: {reason}")
@@ -49,13 +49,13 @@ class CallError(Exception):
 class ConnectFailed(CallError):
     """No connection could be opened."""
 
-    sent = False
+    sent: ClassVar[bool] = False
 
 
 class CallRefused(CallError):
     """The request was not sent: it is too large, or too many are outstanding already."""
 
-    sent = False
+    sent: ClassVar[bool] = False
 
 
 class ConnectionLost(CallError):

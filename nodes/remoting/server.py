@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from nodes.limits import CONNECTIONS_MAX, FRAME_MAX, IDLE_TIMEOUT_S, OUTSTANDING_MAX, WRITE_BUFFER_MAX
 from nodes.log import EventLog
@@ -85,7 +86,8 @@ class RemotingServer:
             await self._endpoint.shut(0)
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
             raise ListenError(f"cannot listen on {host}:{port}: {reason}") from None
-        real: int = self._server.sockets[0].getsockname()[1]
+        listening: Any = self._server  # uvloop's has a list of sockets where asyncio's has a tuple
+        real: int = listening.sockets[0].getsockname()[1]
         self._log.event("listening", host=host, port=real)
         return real
 

@@ -16,7 +16,8 @@ from nodes.store.consume_queue import FileCache
 from nodes.store.disk import Disk
 from nodes.store.errors import StoreCorrupt
 from nodes.store.key_index import KeyIndex
-from nodes.store.queue_set import QueueGap, QueueSet, QueueState
+from nodes.store.queue_set import QueueGap, QueueSet
+from nodes.store.queue_state import QueueState
 from nodes.store.results import Recovery
 from nodes.store.settings import StoreConfig
 

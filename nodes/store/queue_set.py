@@ -17,6 +17,7 @@ from nodes.remoting.message import tag_hash
 from nodes.remoting.record_check import RecordHead
 from nodes.store.consume_queue import ENTRY, ConsumeQueue, FileCache
 from nodes.store.disk import Disk
+from nodes.store.queue_state import QueueState
 from nodes.store.settings import SCHEDULE_TOPIC, StoreConfig
 
 QUEUES_MAX: Final = 100_000
@@ -25,17 +26,6 @@ _FORGOTTEN: Final = 100
 _TAG_CACHE_MAX: Final = 4096
 _TAGS_FIRST: Final = b"TAGS\x01"
 _TAGS_LATER: Final = b"\x02TAGS\x01"
-
-
-class QueueState(msgspec.Struct, forbid_unknown_fields=True):
-    """Contents of `queues.json`."""
-
-    dispatched: int
-    """Log offset: every message before it has its entries on disk."""
-    index: tuple[int, int]
-    """Segment and length of the key index's file at that moment."""
-    queues: dict[str, dict[int, tuple[int, int]]]
-    """Topic, queue: first and next offset."""
 
 
 class QueueGap(Exception):
