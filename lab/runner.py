@@ -52,6 +52,7 @@ from lab.workloads.classify import Guarantee
 from lab.workloads.pace import Pace
 from nemesis.fault import Record, Verified
 from nemesis.flaws import LeverFlaw, numb
+from nodes import compiled
 
 if TYPE_CHECKING:
     from checkers.verdict import Verdict
@@ -90,6 +91,7 @@ def resolve(plan: Plan) -> Plan:
     seed = plan.seed if plan.seed is not None else int.from_bytes(os.urandom(8), "big") >> (64 - SEED_BITS)
     load = plan.load
     versions = {"python": platform.python_version(), "kernel": platform.release(), "brokerlab": _version()}
+    versions["nodes"] = "compiled" if compiled.found() == compiled.COMPILED else "sources"
     if plan.cluster.system == "rocketmq":
         from lab.systems.rocketmq.system import release_of
 
