@@ -127,7 +127,8 @@ def main(seconds: float, messages: int, rounds: int, only: tuple[str, ...], out:
     wanted = only or PARTS
     found: list[Figure] = []
     facts = machine()
-    _say(f"{facts['cpus']} cores, median fsync of this disk {facts['disk_fsync_median_ms']} ms; nodes: {facts['nodes']}")
+    _say(f"{facts['cpus']} cores, median fsync of this disk {facts['disk_fsync_median_ms']} ms")
+    _say(f"nodes run {facts['nodes']}")
     try:
         if "startup" in wanted:
             found += startup(rounds)
