@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from nodes.compiled import FOLDER, MODULES, SETTING, SOURCES, STAMP, digest  # noqa: E402
 
+FAILED = FOLDER / "failed"
 TRIED = f"""
 import sys, {", ".join(MODULES)}
 assert all(sys.modules[name].__file__.endswith(".so") for name in {MODULES!r})
@@ -65,22 +66,30 @@ def build(folder: Path) -> Path:
 
 
 def main() -> None:
-    """Compile if need be."""
+    """Compile if need be. A failure is remembered until the sources change: it costs a minute to find out."""
     wanted = digest()
     if STAMP.exists() and STAMP.read_text() == wanted:
         return
+    if FAILED.exists() and FAILED.read_text() == wanted:
+        sys.exit(f"compiling them has failed before; remove {FAILED.relative_to(ROOT)} to try again")
     os.environ[SETTING] = SOURCES
     shutil.rmtree(FOLDER, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix="brokerlab-compile-") as folder:
-        built = build(Path(folder))
-        FOLDER.mkdir()
-        for path in built.rglob("*.so"):
-            shutil.copyfile(path, FOLDER / ".".join(path.relative_to(built).parts))  # named as the modules are
+    FOLDER.mkdir()
+    FAILED.write_text(wanted)
+    try:
+        with tempfile.TemporaryDirectory(prefix="brokerlab-compile-") as folder:
+            built = build(Path(folder))
+            for path in built.rglob("*.so"):
+                shutil.copyfile(path, FOLDER / ".".join(path.relative_to(built).parts))  # named as the modules are
+    except KeyboardInterrupt:
+        FAILED.unlink()
+        raise
     STAMP.write_text(wanted)
     del os.environ[SETTING]
     if subprocess.run([sys.executable, "-c", TRIED], check=False).returncode:
-        shutil.rmtree(FOLDER, ignore_errors=True)
-        sys.exit("the compiled modules cannot be imported, and are gone again")
+        STAMP.unlink()
+        sys.exit("the compiled modules cannot be imported")
+    FAILED.unlink()
 
 
 if __name__ == "__main__":

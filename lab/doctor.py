@@ -26,6 +26,8 @@ from lab.cluster.keeper import Keeper
 from lab.cluster.netns import inside, new_netns, open_netlink
 from lab.cluster.nft import Nft, NftError
 from lab.cluster.probes import Prober
+from nodes import compiled
+from nodes.store.kernel_sync import KernelSync, KernelSyncMissing
 
 COMMAND_TIMEOUT_S = 10.0
 SCRATCH = b"written by the doctor"
@@ -266,6 +268,22 @@ def _fuse() -> None:
         raise _LackingError(f"/dev/fuse: {error.strerror}; on Debian: apt install fuse3") from None
 
 
+def _kernel_sync() -> None:
+    async def trial() -> None:
+        KernelSync(asyncio.get_running_loop()).close()
+
+    try:
+        asyncio.run(trial())
+    except KernelSyncMissing as missing:
+        raise _LackingError(f"{missing}; threads sync the nodes' logs, which is slower") from None
+
+
+def _compiled_nodes() -> None:
+    found = compiled.found()
+    if found != compiled.COMPILED:
+        raise _LackingError(f"nodes and clients run {found}; it is slower")
+
+
 def _preload() -> None:
     if shutil.which("gcc") is None:
         raise _LackingError("gcc is missing, which builds the preload shims; on Debian: apt install gcc libc6-dev")
@@ -332,6 +350,8 @@ _TRIALS: dict[str, Callable[[], None]] = {
     "loop-xfs": lambda: _loop(FileSystem.XFS),
     "fuse": _fuse,
     "preload": _preload,
+    "kernel-sync": _kernel_sync,
+    "compiled-nodes": _compiled_nodes,
     "java": lambda: _program("java", "default-jre-headless", "runs releases of Apache RocketMQ"),
     "maven": lambda: _program("mvn", "maven", "brings releases of Apache RocketMQ (make rocketmq)"),
     "time-namespace": _time_namespace,
