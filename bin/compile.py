@@ -84,6 +84,9 @@ def main() -> None:
     except KeyboardInterrupt:
         FAILED.unlink()
         raise
+    if digest() != wanted:
+        FAILED.unlink()
+        sys.exit("the sources have changed while they were compiled; the next time compiles them again")
     STAMP.write_text(wanted)
     del os.environ[SETTING]
     if subprocess.run([sys.executable, "-c", TRIED], check=False).returncode:

@@ -118,6 +118,17 @@ def test_a_disk_serves_one_loop_after_another_and_gives_everything_back(written:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_the_kernel_and_no_thread_syncs_a_lone_file(written: RealFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(kernel: KernelSync) -> None:
+        await kernel.fdatasync(written.fileno())
+
+    on_kernel(work)  # or this machine has no such syncs
+    monkeypatch.setattr(os, "fdatasync", lambda _: pytest.fail("a thread synced the file"))
+    disk = RealDisk()
+    asyncio.run(disk.sync_async([written], []))
+    disk.close()
+
+
 def test_a_disk_goes_on_with_a_thread_where_the_kernel_offers_nothing(
     written: RealFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
