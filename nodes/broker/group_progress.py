@@ -94,6 +94,23 @@ class GroupProgress:
         self._soon(urgent=True)
         return None
 
+    def asked(self, connection: Connection, command: Command, group: str, topic: str, queue_id: int) -> bool:
+        """Whether who asks where a group goes on is answered later: what was said last is not committed yet.
+
+        A Java consumer that leaves commits without waiting for an answer, and who takes its queues over asks at once.
+        """
+        key = (f"{topic}@{group}", queue_id)
+        offset, committed = self._last_word(key, None)
+        if committed:
+            return False
+        response = command.reply(ext={"offset": str(offset)})
+        if key in self._offsets:
+            self._replies.append((connection, command, response))
+            self._soon(urgent=True)
+        else:
+            self._core.pipeline.submit(self._written[key][1], Reply(connection, command.opaque, b"{}", True, response))
+        return True
+
     def drop(self) -> None:
         """This node leads no more: nothing was written, and whoever waits is told so."""
         self._cancel()

@@ -24,19 +24,22 @@ class OffsetProcessor:
     def __init__(self, core: BrokerCore) -> None:
         self._core = core
 
-    def query(self, connection: Connection, command: Command) -> Command:
+    def query(self, connection: Connection, command: Command) -> Command | None:
         """14: where a group goes on.
 
         A group that never committed begins at 0 as long as the queue still has its first message, whatever the consumer
         wants to start from, as in RocketMQ; afterwards the consumer decides (QUERY_NOT_FOUND).
 
         In DLedger mode only the leader knows: a follower may not have applied what was committed last, and a group that
-        began there would go back.
+        began there would go back. The leader answers what was said last, once that is committed.
         """
         if self._core.member is not None and not self._core.may_append:
             raise self._core.not_master()
         ext = command.ext
         group, topic, queue_id = text(ext, "consumerGroup"), text(ext, "topic"), whole(ext, "queueId")
+        progress = self._core.progress
+        if progress is not None and progress.asked(connection, command, group, topic, queue_id):
+            return None
         offset = self._core.tables.offsets.get(group, topic, queue_id)
         if offset is not None and offset >= 0:
             return command.reply(ext={"offset": str(offset)})

@@ -21,6 +21,7 @@ class FakeGroup:
         self.offsets = ConsumerOffsets()
         self.log: list[dict[tuple[str, int], int]] = []
         self.answered: list[int] = []
+        self.told: list[str] = []
         self.committed = 0
         self.may_append = True
         self.member = self.pipeline = self
@@ -38,8 +39,8 @@ class FakeGroup:
         return len(self.log)
 
     def submit(self, end: int, reply: Any) -> None:
-        del reply
         self.answered.append(end)
+        self.told.append(reply.response.ext.get("offset", ""))
 
     def touch(self) -> None:
         """Nobody writes here."""
@@ -52,6 +53,9 @@ class FakeGroup:
 
     def update(self, offset: int) -> Command | None:
         return self.progress.update(cast(Connection, None), request(15), "g", "t", {0: offset})
+
+    def asked(self) -> bool:
+        return self.progress.asked(cast(Connection, None), request(14), "g", "t", 0)
 
     def note(self, offset: int) -> None:
         self.progress.note("g", "t", 0, offset)
@@ -97,3 +101,18 @@ def test_what_is_on_its_way_is_not_noted_again() -> None:
     assert group.progress._offsets == {}
     group.note(6)
     assert group.progress._offsets == {PLACE: 6}
+
+
+def test_who_asks_hears_what_was_said_before_and_not_until_it_is_committed() -> None:
+    """A consumer that left said its offsets one-way; the next one got messages again that were done with."""
+    group = FakeGroup()
+    group.note(5)
+    assert group.asked(), "it is still being gathered"
+    assert group.answered == []
+    group.flush()
+    assert (group.answered, group.told) == ([1], ["5"]), "it is written at once, and its end is waited for"
+    assert group.asked(), "it is written"
+    assert (group.answered, group.told) == ([1, 1], ["5", "5"])
+    group.commit()
+    assert not group.asked(), "the tables tell it"
+    assert group.log == [{PLACE: 5}]
