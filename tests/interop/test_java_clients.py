@@ -1,19 +1,20 @@
 """RocketMQ's own Java clients and mqadmin, 4.9.8 and 5.3.3, against our name server and brokers.
 
-One JVM for each version runs all cases of `java/Cases.java` against one master and one slave, kills included; each
-test here is one case. What mqadmin printed is compared with what the case did.
+One JVM for each version and each kind of group (a master and a slave; three that elect their leader) runs the cases of
+`java/Cases.java`, kills included; each test here is one case. What mqadmin printed is compared with what the case did.
+Route answers of a group that elects carry a field that RocketMQ has not, `dledgerTerm`: clients must pass it over.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.interop.cluster import GROUP, OurCluster
+from tests.interop.cluster import GROUP, ElectedCluster, OurCluster
 from tests.interop.conftest import release_or_skip
 from tests.interop.driver import Told, drive
 
@@ -64,8 +65,12 @@ REFUSALS: Mapping[str, str] = {
     "error-offset-beyond": "1",
     "error-transaction": "16",
 }
-FAILOVERS = ("failover-return", "failover-promotion")
-CASES = (*SENDING, *CONSUMING, *ADMINISTRATION, *REFUSALS, *FAILOVERS)
+EVERYWHERE = (*SENDING, *CONSUMING, *ADMINISTRATION, *REFUSALS)
+CLUSTERS: Mapping[str, type[OurCluster]] = {"master-slave": OurCluster, "dledger": ElectedCluster}
+FAILOVERS: Mapping[str, tuple[str, ...]] = {
+    "master-slave": ("failover-return", "failover-promotion"),
+    "dledger": ("failover-election",),
+}
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(560)]
 
@@ -73,8 +78,9 @@ pytestmark = [pytest.mark.interop, pytest.mark.timeout(560)]
 class Driven:
     """What one version of the client told of each case, and the cluster's words in case something is missing."""
 
-    def __init__(self, version: str, told: Mapping[str, Told], words: str) -> None:
+    def __init__(self, version: str, addresses: Sequence[str], told: Mapping[str, Told], words: str) -> None:
         self.version = version
+        self.addresses = addresses
         self._told = told
         self._words = words
 
@@ -86,32 +92,50 @@ class Driven:
         return told.value
 
 
+Driver = Callable[[str, str], Driven]
+
+
 @pytest.fixture(scope="module")
-def driven_by(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Driven]]:
-    """Runs all cases with a client version, once."""
+def driven_by(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    """Runs all cases with a client version on a kind of group, once."""
 
     @cache
-    def run(version: str) -> Driven:
+    def run(version: str, kind: str) -> Driven:
         release = release_or_skip(version, "client")
-        folder = tmp_path_factory.mktemp(f"java-{version}")
-        cluster = OurCluster(folder / "cluster")
+        folder = tmp_path_factory.mktemp(f"java-{version}-{kind}")
+        cluster = CLUSTERS[kind](folder / "cluster")
+        cases = (*EVERYWHERE, *FAILOVERS[kind])
         try:
             cluster.start()
-            cluster.create_topics(CASES)
-            told = drive(release, folder, cluster.name_server, CASES, cluster.handle)
+            cluster.create_topics(cases)
+            if isinstance(cluster, ElectedCluster):
+                assert cluster.term_told("send-sync") > 0, "there is a field to pass over"
+            told = drive(release, folder, cluster.name_server, cases, cluster.handle)
         finally:
             cluster.stop()
         errors = (folder / "driver-errors.txt").read_text(encoding="utf-8", errors="replace")[-2000:]
-        return Driven(version, told, f"the driver wrote: {errors}\n{cluster.words}")
+        return Driven(version, cluster.addresses, told, f"the driver wrote: {errors}\n{cluster.words}")
 
     yield run
     run.cache_clear()
 
 
 @pytest.fixture(params=VERSIONS)
-def driven(request: pytest.FixtureRequest, driven_by: Callable[[str], Driven]) -> Driven:
-    """The same for each version."""
-    return driven_by(request.param)
+def paired(request: pytest.FixtureRequest, driven_by: Driver) -> Driven:
+    """On a master and a slave, for each version."""
+    return driven_by(request.param, "master-slave")
+
+
+@pytest.fixture(params=VERSIONS)
+def elected(request: pytest.FixtureRequest, driven_by: Driver) -> Driven:
+    """On three that elect, for each version."""
+    return driven_by(request.param, "dledger")
+
+
+@pytest.fixture(params=[(version, kind) for kind in CLUSTERS for version in VERSIONS], ids="-".join)
+def driven(request: pytest.FixtureRequest, driven_by: Driver) -> Driven:
+    """On each kind of group, for each version."""
+    return driven_by(*request.param)
 
 
 @pytest.mark.parametrize("case", SENDING)
@@ -132,23 +156,36 @@ def test_refusals_carry_the_same_code(driven: Driven, case: str, code: str) -> N
     assert driven.value(case) == code
 
 
-def test_the_slave_serves_and_the_master_returns(driven: Driven) -> None:
+def test_the_slave_serves_and_the_master_returns(paired: Driven) -> None:
     """A consumer that starts without a master gets every acknowledged message; sends say that there is no route."""
-    assert driven.value("failover-return") in {"10005", "10001"}
+    assert paired.value("failover-return") in {"10005", "10001"}
 
 
-def test_a_promoted_slave_has_everything(driven: Driven) -> None:
+def test_a_promoted_slave_has_everything(paired: Driven) -> None:
     """After kill -9 and promotion no acknowledged message is missing, nor after the old master came back as slave."""
-    driven.value("failover-promotion")
+    paired.value("failover-promotion")
+
+
+def test_an_elected_leader_has_everything(elected: Driven) -> None:
+    """Leaders die by kill -9 while producers send and three kinds of consumers read: nothing acknowledged is missing
+    anywhere, and every queue stays in order. Afterwards all three are listed, one of them as master."""
+    all_are_listed(elected, elected.value("failover-election"))
 
 
 # --- mqadmin
 
 
+def all_are_listed(driven: Driven, text: str) -> None:
+    """What clusterList printed names every broker of the group once, one of them as master."""
+    rows = re.findall(rf"DefaultCluster\s+{GROUP}\s+(\d)\s+(127\.0\.0\.1:\d+)", text)
+    assert sorted(address for _, address in rows) == sorted(driven.addresses)
+    assert len({number for number, _ in rows}) == len(rows)
+    assert "0" in {number for number, _ in rows}
+
+
 def test_cluster_list(driven: Driven) -> None:
-    """Both brokers with their ids."""
-    rows = re.findall(rf"DefaultCluster\s+{GROUP}\s+(\d)\s+(127\.0\.0\.1:\d+)", driven.value("admin-clusterList"))
-    assert sorted(number for number, _ in rows) == ["0", "1"]
+    """All brokers with their ids."""
+    all_are_listed(driven, driven.value("admin-clusterList"))
 
 
 def test_broker_status(driven: Driven) -> None:
@@ -159,11 +196,11 @@ def test_broker_status(driven: Driven) -> None:
 
 
 def test_topic_route(driven: Driven) -> None:
-    """The topic's queues and both brokers."""
+    """The topic's queues and all brokers."""
     text = driven.value("admin-topicRoute")
     assert f'"brokerName":"{GROUP}"' in text
     assert '"readQueueNums":4' in text
-    assert len(set(re.findall(r"127\.0\.0\.1:\d+", text))) == 2
+    assert set(re.findall(r"127\.0\.0\.1:\d+", text)) == set(driven.addresses)
 
 
 def test_topic_list(driven: Driven) -> None:
@@ -214,4 +251,5 @@ def test_query_by_key(driven: Driven) -> None:
 def test_every_case_of_the_driver_is_asked_for() -> None:
     """A case that nobody runs proves nothing."""
     source = (Path(__file__).with_name("java") / "Cases.java").read_text(encoding="utf-8")
-    assert re.findall(r'CASES\.put\("([^"]+)"', source) == list(CASES)
+    asked = [*EVERYWHERE, *(case for kind in CLUSTERS for case in FAILOVERS[kind])]
+    assert re.findall(r'CASES\.put\("([^"]+)"', source) == asked
