@@ -1,13 +1,16 @@
 """The command line: options in, one call, an exit code out. No logic lives here.
 
 Results go to stdout, progress to stderr. Exit codes of judging commands: 0 valid, 1 invalid, 2 usage, 3 unknown,
-4 set-up or machine failed, 70 our own bug. Heavy imports happen inside the commands: `lab --help` stays quick.
+4 set-up or machine failed, 70 our own bug, 141 when whoever read the help has gone. Heavy imports happen inside the
+commands: `lab --help` stays quick.
 """
 
 import contextlib
 import os
+import shutil
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +20,7 @@ from lab.errors import ExitCode, LabError, SetupError
 
 RUNS = Path("runs")
 SYSTEM_TOOLS = ("/usr/sbin", "/sbin")  # iptables and mkfs are there, and Debian gives users a PATH without
+TOOLS = {"sh": "dash", "setpriv": "util-linux"}  # what starts every node, with Debian's packages
 BEGAN = time.monotonic()
 
 _out = click.option(
@@ -37,6 +41,16 @@ class NearestGroup(click.Group):
 
             ctx.fail(f"unknown command {args[0]!r}{nearest(args[0], known)}")
         return super().resolve_command(ctx, args)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the options, which prints the help if that is asked for."""
+        with _or_nobody_reads():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Carry the command out."""
+        with _or_nobody_reads():
+            return super().invoke(ctx)
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run, and turn errors into exit codes; click's own would call an interrupt 1, which means invalid here."""
@@ -66,6 +80,16 @@ class NearestGroup(click.Group):
             )
             sys.exit(ExitCode.OUR_BUG)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextlib.contextmanager
+def _or_nobody_reads() -> Iterator[None]:
+    """Whoever read the output has gone (``lab --help | true``): click would end with 1, which means invalid here."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would be tried again at exit
+        sys.exit(ExitCode.NOBODY_READS)
 
 
 @click.group(cls=NearestGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -360,3 +384,6 @@ def _enter_namespace(*, or_go_on: bool = False) -> None:
         click.echo(f"lab: {error}", err=True)
         if not or_go_on:
             sys.exit(ExitCode.SETUP_FAILED)
+    missing = [f"{tool} ({package})" for tool, package in TOOLS.items() if shutil.which(tool) is None]
+    if missing and not or_go_on:
+        raise SetupError(f"PATH leads to no {', no '.join(missing)}; correct PATH or install the package")

@@ -15,6 +15,7 @@ class ExitCode(IntEnum):
     UNKNOWN = 3
     SETUP_FAILED = 4
     OUR_BUG = 70
+    NOBODY_READS = 141  # the shell's word for a program that SIGPIPE ended
 
 
 class LabError(Exception):

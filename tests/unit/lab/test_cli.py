@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -180,6 +182,26 @@ def test_a_verdict_stays_what_it_is_when_nobody_reads_it(
     found = CliRunner().invoke(main, ["report", "run"])
     assert found.exit_code == code
     assert says in found.output
+
+
+def test_help_that_nobody_reads_is_no_verdict() -> None:
+    """`lab --help | true` exited with 1, which means invalid."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run([sys.executable, "-m", "lab", "--help"], stdout=writing, check=False)
+    finally:
+        os.close(writing)
+    assert done.returncode == ExitCode.NOBODY_READS
+
+
+def test_a_path_without_the_tools_of_a_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`lab run` ended with a traceback and called it a bug of the lab."""
+    monkeypatch.setattr("lab.cluster.userns.ensure", lambda: None)
+    monkeypatch.setattr("lab.cli.shutil.which", lambda tool: None if tool == "setpriv" else f"/bin/{tool}")
+    found = CliRunner().invoke(main, ["run"])
+    assert found.exit_code == ExitCode.SETUP_FAILED
+    assert "PATH leads to no setpriv (util-linux)" in found.output
 
 
 def test_a_run_goes_on_when_nobody_reads_its_progress() -> None:
