@@ -258,7 +258,8 @@ def _possible(spec: FaultSpec, plan: Plan, topology: Topology) -> None:
         raise PlanError('Apache\'s brokers change their role by a restart only: set cluster.promote_by = "restart"')
     asked = spec.asked.replace(":", " ").replace("/", " ").replace("+", " ").replace(",", " ").split()
     elects = plan.cluster.mode == DLEDGER
-    if spec.kind in ELECTED_KINDS and not elects:
+    appoints = plan.cluster.mode == CONTROLLER and spec.kind == "transfer"
+    if spec.kind in ELECTED_KINDS and not elects and not appoints:
         raise PlanError(f'{spec.text} needs groups that elect their leader: set cluster.mode = "{DLEDGER}"')
     moments = [word for part in asked for word in MOMENT_WORDS if part in (word, f"isolate-{word}", f"when={word}")]
     if moments and not elects:
@@ -282,13 +283,17 @@ def _fixed_members(spec: FaultSpec) -> None:
 
 
 def _registered_members(spec: FaultSpec) -> None:
-    """Where a controller appoints masters, what takes its broker by surprise is not built."""
+    """Where a controller appoints masters nobody promotes, and who belongs to a group is what it has registered."""
     if spec.kind == "promote":
-        raise PlanError(f"{spec.text}: in mode {CONTROLLER} controllers appoint masters, nobody promotes a slave")
-    if spec.kind in (*ELECTED_KINDS, "destroy"):
         raise PlanError(
-            f"{spec.text}: in mode {CONTROLLER} the members of a group are those that its controllers have registered "
-            "with their disks; this fault is not built there"
+            f"{spec.text}: in mode {CONTROLLER} controllers appoint masters; to have them appoint this one, ask for "
+            "transfer"
+        )
+    if spec.kind in ("add", "remove") or (spec.kind == "destroy" and spec.permanent):
+        other = "; with rejoin=yes a destroyed one starts again empty" if spec.kind == "destroy" else ""
+        raise PlanError(
+            f"{spec.text}: in mode {CONTROLLER} the members of a group are those that its controllers have "
+            f"registered{other}"
         )
 
 

@@ -13,6 +13,7 @@ from lab.cluster.hosts import Hosts
 from lab.errors import PlanError
 from lab.plan import CONTROLLER, DLEDGER, MASTER_SLAVE, Plan
 from lab.rundir import RunDir
+from lab.systems.python import CLUSTER
 from lab.systems.rocketmq import controller_port
 from lab.systems.rocketmq.keys import differences, translated
 from lab.systems.rocketmq.release import Release
@@ -198,8 +199,20 @@ class ControlledRocketMQ(RocketMQSystem):
         return switches_in(self._folder.node(node), node, group.name) if group is not None else iter(())
 
     async def hand_over(self, leader: str, node: str) -> str:
-        """Not built: a controller could be asked to appoint another master (CONTROLLER_ELECT_MASTER)."""
-        raise LeverError(f"{leader} does not hand over to {node}: in mode {CONTROLLER} controllers appoint masters")
+        """CONTROLLER_ELECT_MASTER of this node, which must be in sync; only the controller that leads takes it."""
+        group, known = self._topology.group_of(node), await self._epochs(node)
+        if group is None or known is None or known.broker_id <= 0:
+            raise LeverError(f"{node} does not answer as a slave, so {leader} cannot hand over to it")
+        await self._in_sync(group.name)
+        if self._leader is None:
+            raise LeverError("no controller answers as the one that leads")
+        question = controller_port.ask_election(CLUSTER, group.name, known.broker_id)
+        answer = await self._ask_controller(self._leader, question)
+        if answer is None:
+            raise LeverError(f"the controller in {self._leader} does not answer")
+        if answer.code != ResponseCode.SUCCESS:
+            raise LeverError(f"the controller in {self._leader} does not appoint {node}: {answer.remark}")
+        return f"the controller in {self._leader} appointed {node}, which is its id {known.broker_id}"
 
     async def add_member(self, leader: str, node: str) -> str:
         """Not by a call: brokers register themselves."""
@@ -241,17 +254,17 @@ class ControlledRocketMQ(RocketMQSystem):
         others = [node for node in group.nodes if node != master]
         linked = self._linked(master)
         in_sync = await self._in_sync(group.name)
-        ends = await asyncio.gather(*(self._ends(node) for node in others))
+        told = await asyncio.gather(*(self._epochs(node) for node in others))
         members = frozenset() if in_sync is None else in_sync.members
         return tuple(
             {
                 "id": number,
-                "ack": end[1],
-                "connected": self._hosts.address(node) in linked and self.address(node) in members,
+                "ack": known.end,
+                "connected": self._hosts.address(node) in linked and (self.address(node), known.broker_id) in members,
                 "peer": self._hosts.address(node),
             }
-            for number, (node, end) in enumerate(zip(others, ends, strict=True), 1)
-            if end is not None
+            for number, (node, known) in enumerate(zip(others, told, strict=True), 1)
+            if known is not None
         )
 
     async def _ask_controller(self, namesrv: str, question: Command) -> Command | None:

@@ -1,7 +1,7 @@
 """Questions to the controllers of a release and to the brokers that they lead: remoting frames with JSON bodies. Pure.
 
-None of them changes anything. Sources: RocketMQ 5.3.3, classes RequestCode, GetMetaDataResponseHeader,
-BrokerReplicasInfo, EpochEntryCache.
+None of them changes anything but `ask_election`. Sources: RocketMQ 5.3.3, classes RequestCode,
+GetMetaDataResponseHeader, BrokerReplicasInfo, EpochEntryCache, ElectMasterRequestHeader.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from nodes.remoting import fastjson
 from nodes.remoting.codes import ResponseCode
 from nodes.remoting.command import Command, request
 
+ELECT_MASTER: Final = 1002
 GET_METADATA: Final = 1005
 GET_SYNC_STATE: Final = 1006
 GET_EPOCHS: Final = 1007  # of a broker
@@ -32,16 +33,17 @@ class Quorum:
 
 @dataclass(frozen=True, slots=True)
 class InSync:
-    """The replicas of one broker group as the controllers know them; addresses are ``host:port``.
+    """The replicas of one broker group as the controllers know them: pairs of ``host:port`` and id.
 
-    ``epoch`` grows with each master, ``version`` with each change of the set.
+    A broker whose disk was lost comes back with another id, and its old one stays. ``epoch`` grows with each master,
+    ``version`` with each change of the set.
     """
 
     master: str | None
     epoch: int
     version: int
-    members: frozenset[str]  # of the SyncStateSet, the master among them
-    others: frozenset[str]
+    members: frozenset[tuple[str, int]]  # of the SyncStateSet, the master among them
+    others: frozenset[tuple[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,8 @@ def read_in_sync(answer: Command | None, group: str) -> InSync | None:
         master=str(master) if master else None,
         epoch=_number(info.get("masterEpoch")),
         version=_number(info.get("syncStateSetEpoch")),
-        members=_addresses(info.get("inSyncReplicas")),
-        others=_addresses(info.get("notInSyncReplicas")),
+        members=_replicas(info.get("inSyncReplicas")),
+        others=_replicas(info.get("notInSyncReplicas")),
     )
 
 
@@ -99,6 +101,12 @@ def newest(views: Iterable[InSync | None]) -> InSync | None:
     """Of what several controllers told the latest; one that was deposed may not know it yet."""
     known = [view for view in views if view is not None]
     return max(known, key=lambda view: (view.epoch, view.version), default=None)
+
+
+def ask_election(cluster: str, group: str, broker_id: int) -> Command:
+    """CONTROLLER_ELECT_MASTER as an operator asks it (mqadmin electMaster): this replica and no other."""
+    ext = {"clusterName": cluster, "brokerName": group, "brokerId": str(broker_id), "designateElect": "true"}
+    return request(ELECT_MASTER, ext)
 
 
 def ask_epochs() -> Command:
@@ -121,9 +129,13 @@ def ask_config() -> Command:
     return request(GET_CONFIG)
 
 
-def _addresses(replicas: object) -> frozenset[str]:
+def _replicas(replicas: object) -> frozenset[tuple[str, int]]:
     rows = replicas if isinstance(replicas, list) else ()
-    return frozenset(str(row["brokerAddress"]) for row in rows if isinstance(row, Mapping) and "brokerAddress" in row)
+    return frozenset(
+        (str(row["brokerAddress"]), _number(row.get("brokerId")))
+        for row in rows
+        if isinstance(row, Mapping) and "brokerAddress" in row
+    )
 
 
 def _number(value: object) -> int:

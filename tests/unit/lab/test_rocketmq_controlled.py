@@ -24,9 +24,11 @@ from lab.systems.rocketmq.switch_log import switches_in
 from lab.systems.system import NodeStatus
 from lab.topology import settings_of, topology_of
 from lab.validate import validate
+from nemesis.world import LeverError
 from nodes.remoting.command import Command, request
 
 NODES = ("broker-a-0", "broker-a-1", "broker-a-2")
+IDS = {NODES[0]: 3, NODES[1]: 2, NODES[2]: 1}
 ADDRESSES = {node: f"10.0.0.{number}:10911" for number, node in enumerate(NODES)}
 
 
@@ -54,6 +56,9 @@ class Replica(controlled.ControlledRocketMQ):
         self.asked: list[str] = []
         self.peers = "n0:10.0.1.1:9878;n1:10.0.1.2:9878;n2:10.0.1.3:9878;"
         self.unclean = "false"
+        self.dead_ids: list[tuple[str, int]] = []  # that the set still names, of nodes whose disk was lost
+        self.elections: list[dict[str, str]] = []
+        self.appoints = request(0)
 
     async def _call(self, node: str, command: Command, timeout_s: float | None = None, **more: Any) -> Command | None:
         match command.code:
@@ -64,10 +69,14 @@ class Replica(controlled.ControlledRocketMQ):
                 self.asked.append(node)
                 if node != self.leads:
                     return request(2007)
-                members = [{"brokerAddress": ADDRESSES[one], "alive": True} for one in sorted(self.in_sync)]
+                known = [*((one, IDS[one]) for one in sorted(self.in_sync)), *self.dead_ids]
+                members = [{"brokerAddress": ADDRESSES[one], "brokerId": number} for one, number in known]
                 info = {"masterAddress": ADDRESSES[NODES[0]], "masterEpoch": 3, "syncStateSetEpoch": 9}
                 info |= {"inSyncReplicas": members, "notInSyncReplicas": []}
                 return answer(replicasInfoTable={"broker-a": info})
+            case 1002:
+                self.elections.append({"asked": node, **command.ext})
+                return self.appoints
             case 1005:
                 return request(0, {"peers": self.peers, "controllerLeaderId": "n1"})
             case 1010:
@@ -126,6 +135,37 @@ def test_a_master_tells_its_epoch_and_who_is_in_sync_with_it(made: Replica) -> N
     assert found is not None
     assert [slave["connected"] for slave in found.slaves] == [True, False]
     assert found.raw["confirm"] == 800, "who is out of sync confirms nothing"
+
+
+def test_a_node_that_came_back_empty_is_in_sync_by_its_new_id_only(made: Replica) -> None:
+    """Planted: its old id is still in the set, with the same address. Nobody counts with another's acknowledgement."""
+    made.told = {NODES[0]: [epochs((1, 0))], NODES[1]: [epochs((1, 0), end=0, broker_id=4)]}
+    made.in_sync, made.dead_ids = {NODES[0]}, [(NODES[1], 2)]
+    found = status(made)
+    assert found is not None
+    assert [slave["connected"] for slave in found.slaves] == [False]
+    assert found.raw["confirm"] == 900
+    made.dead_ids.append((NODES[1], 4))
+    found = status(made)
+    assert found is not None
+    assert [slave["connected"] for slave in found.slaves] == [True]
+
+
+def test_the_controller_that_leads_is_asked_to_appoint_a_slave_by_its_id(made: Replica) -> None:
+    """As mqadmin electMaster asks it; a refusal and a silence are told in words."""
+    made.told = {NODES[1]: [epochs((1, 0), broker_id=2)]}
+    said = asyncio.run(made.hand_over(NODES[0], NODES[1]))
+    wish = {"clusterName": "DefaultCluster", "brokerName": "broker-a", "brokerId": "2", "designateElect": "true"}
+    assert made.elections == [{"asked": "namesrv-2", **wish}]
+    assert said == "the controller in namesrv-2 appointed broker-a-1, which is its id 2"
+    made.appoints = request(2012)
+    made.appoints.remark = "Failed to elect a new master"
+    with pytest.raises(LeverError, match="does not appoint broker-a-1: Failed to elect a new master"):
+        asyncio.run(made.hand_over(NODES[0], NODES[1]))
+    made.told = {NODES[1]: [epochs((1, 0), broker_id=0)]}
+    with pytest.raises(LeverError, match="broker-a-1 does not answer as a slave"):
+        asyncio.run(made.hand_over(NODES[0], NODES[1]))
+    assert len(made.elections) == 2
 
 
 def test_a_slave_and_one_that_no_controller_has_answered_yet(made: Replica) -> None:
@@ -249,9 +289,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"master": {"flushDiskType": "SYNC_FLUSH"}}, "keys of all of them go into"),
     ({"broker": {"minInSyncReplicas": 4}}, "no message could ever be acknowledged"),
     ({"broker": {"inSyncReplicas": "many"}}, "is not a number of copies"),
-    ({"fault": [{"kind": "promote", "target": "slave", "at": "5s"}]}, "nobody promotes a slave"),
-    ({"fault": [{"kind": "destroy", "target": "master", "at": "5s"}]}, "is not built there"),
-    ({"fault": [{"kind": "transfer", "target": "slave", "at": "5s"}]}, "is not built there"),
+    ({"fault": [{"kind": "promote", "target": "slave", "at": "5s"}]}, "ask for transfer"),
+    ({"fault": [{"kind": "destroy", "target": "master", "at": "5s"}]}, "with rejoin=yes a destroyed one starts again"),
+    ({"fault": [{"kind": "remove", "target": "slave", "at": "5s"}]}, "those that its controllers have registered"),
 ]
 
 
@@ -265,6 +305,12 @@ def test_what_the_mode_cannot_do_is_refused_in_words(tables: dict[str, Any], ref
 @pytest.mark.parametrize("kind", ["kill", "pause", "blackhole"])
 def test_faults_of_the_master_are_possible(kind: str) -> None:
     plan = plan_of(fault=[{"kind": kind, "target": "leader", "at": "5s", "for": "5s"}])
+    validate(plan, topology_of(plan))
+
+
+@pytest.mark.parametrize("kind", ["transfer:follower", "destroy:leader,rejoin=yes"])
+def test_masters_can_be_appointed_anew_and_lose_their_disk(kind: str) -> None:
+    plan = plan_of(fault=[{"kind": kind, "at": "5s", **({"for": "5s"} if "destroy" in kind else {})}])
     validate(plan, topology_of(plan))
 
 
