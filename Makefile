@@ -51,7 +51,7 @@ flaws: install ## every planted flaw is found by the checker it is there for, an
 bench: install ## measured figures with their goals, written to bench.json
 	$(BIN)/python -m lab.bench
 
-bench-rocketmq: install ## ours against Apache's release with the same clients, written to bench-rocketmq.json (ARGS="--only rto")
+bench-rocketmq: install ## ours against Apache's release with the same clients, written to bench-rocketmq.json (two hours; ARGS="--only throughput")
 	$(BIN)/python -m lab.bench.compared $(ARGS)
 
 bench-checkers: install ## the linearizability engine against its goals and Porcupine, written to bench-checkers.json
