@@ -51,6 +51,10 @@ class ProgressLog(Protocol):
         """A group has come so far, and whoever says so is answered when it counts. Raises RequestError on a slave."""
         ...
 
+    def asked(self, connection: Connection, command: Command, group: str, topic: str, queue_id: int) -> bool:
+        """Whether who asks where a group goes on is answered later, since what was said last is not committed yet."""
+        ...
+
     def delivered(self, level: int, next_offset: int) -> None:
         """Delayed messages of this level are safely delivered up to `next_offset`."""
         ...

@@ -57,7 +57,7 @@ class Replica(controlled.ControlledRocketMQ):
         self.peers = "n0:10.0.1.1:9878;n1:10.0.1.2:9878;n2:10.0.1.3:9878;"
         self.unclean = "false"
         self.dead_ids: list[tuple[str, int]] = []  # that the set still names, of nodes whose disk was lost
-        self.elections: list[dict[str, str]] = []
+        self.wishes: list[dict[str, str]] = []
         self.appoints = request(0)
 
     async def _call(self, node: str, command: Command, timeout_s: float | None = None, **more: Any) -> Command | None:
@@ -75,7 +75,7 @@ class Replica(controlled.ControlledRocketMQ):
                 info |= {"inSyncReplicas": members, "notInSyncReplicas": []}
                 return answer(replicasInfoTable={"broker-a": info})
             case 1002:
-                self.elections.append({"asked": node, **command.ext})
+                self.wishes.append({"asked": node, **command.ext})
                 return self.appoints
             case 1005:
                 return request(0, {"peers": self.peers, "controllerLeaderId": "n1"})
@@ -156,7 +156,7 @@ def test_the_controller_that_leads_is_asked_to_appoint_a_slave_by_its_id(made: R
     made.told = {NODES[1]: [epochs((1, 0), broker_id=2)]}
     said = asyncio.run(made.hand_over(NODES[0], NODES[1]))
     wish = {"clusterName": "DefaultCluster", "brokerName": "broker-a", "brokerId": "2", "designateElect": "true"}
-    assert made.elections == [{"asked": "namesrv-2", **wish}]
+    assert made.wishes == [{"asked": "namesrv-2", **wish}]
     assert said == "the controller in namesrv-2 appointed broker-a-1, which is its id 2"
     made.appoints = request(2012)
     made.appoints.remark = "Failed to elect a new master"
@@ -165,7 +165,7 @@ def test_the_controller_that_leads_is_asked_to_appoint_a_slave_by_its_id(made: R
     made.told = {NODES[1]: [epochs((1, 0), broker_id=0)]}
     with pytest.raises(LeverError, match="broker-a-1 does not answer as a slave"):
         asyncio.run(made.hand_over(NODES[0], NODES[1]))
-    assert len(made.elections) == 2
+    assert len(made.wishes) == 2
 
 
 def test_a_slave_and_one_that_no_controller_has_answered_yet(made: Replica) -> None:
