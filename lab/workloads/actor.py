@@ -6,6 +6,7 @@ it.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
@@ -21,6 +22,9 @@ from nodes.client.producer import Producer
 from nodes.client.pull_consumer import PullConsumer
 
 PRODUCER_GROUP: Final = "writers"
+ROUTE_S: Final = 3.0  # a client that is left waits so long for routes that it has asked for
+ROUTE_WAITERS: Final = 32  # no more of them at a time: where no name server answers, each has sockets open meanwhile
+CLOSE_S: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -49,9 +53,17 @@ class Scene:
     journal: Journal
     guarantees: dict[str, Guarantee] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
-    routes: Mapping[str, object] | None = None  # the newest cached route of any client here
+    routes: Mapping[str, object] | None = None  # the newest cached routes of any client here
+    routes_at_s: float | None = None  # when a name server told them, by the clock of the loop
     closing: set[asyncio.Task[None]] = field(default_factory=set)
     clients_made: int = 0
+
+    def keep_routes(self, client: Client) -> None:
+        """Remember what a client knows of the routes for those that come after it, unless newer answers are known."""
+        snapshot: dict[str, Any] = client.routes.snapshot()
+        at_s = client.routes_at_s
+        if snapshot and at_s is not None and (self.routes_at_s is None or at_s > self.routes_at_s):
+            self.routes, self.routes_at_s = snapshot, at_s
 
     def config(self) -> ClientConfig:
         """The settings of the next client; every client has an instance name of its own."""
@@ -93,8 +105,11 @@ class Actor:
     async def client(self, *, inherit: bool = True) -> Client:
         """The present client, opened if need be. Without ``inherit`` it knows no route."""
         if self._client is None:
-            routes = self.scene.routes if inherit else None
-            made = Client(self.scene.config(), routes=routes)
+            scene = self.scene
+            if inherit:
+                made = Client(scene.config(), routes=scene.routes, routes_at_s=scene.routes_at_s)
+            else:
+                made = Client(scene.config())
             await made.start()
             self._client = made
         return self._client
@@ -137,26 +152,29 @@ class Actor:
         self.drop_client()
 
     def drop_client(self) -> None:
-        """Close the client in the background, keeping its routes for its successor."""
+        """Close the client in the background, keeping its routes for its successor.
+
+        What it asks the name servers just now its successor will know, too: a client that was refused asks for the
+        route, and if that died with it, every successor would be refused by the same broker again.
+        """
         old, self._client = self._client, None
         self._producer = self._puller = None
         if old is None:
             return
-        self.keep_routes(old)
-        task = asyncio.get_running_loop().create_task(_close(old))
+        self.scene.keep_routes(old)
+        asked_s = ROUTE_S if len(self.scene.closing) < ROUTE_WAITERS else 0.0
+        task = asyncio.get_running_loop().create_task(_close(old, self.scene, asked_s))
         self.scene.closing.add(task)
         task.add_done_callback(self.scene.closing.discard)
 
-    def keep_routes(self, client: Client) -> None:
-        """Remember what a client knows of the routes, for the clients that come after it."""
-        snapshot: dict[str, Any] = client.routes.snapshot()
-        if snapshot:
-            self.scene.routes = snapshot
 
-
-async def _close(client: Client) -> None:
+async def _close(client: Client, scene: Scene, asked_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(asked_s):
+            await client.route_queries_end()
+    scene.keep_routes(client)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(CLOSE_S):
             await client.close()
     except (TimeoutError, OSError):
         return  # a client of a retired process: its sockets die with it

@@ -73,6 +73,7 @@ class Client:
     """One client of a cluster. Many producers and consumers may share it; their calls then share its connections.
 
     `routes` is a snapshot of `Client.routes` of a predecessor: with it a client works although no name server answers.
+    `routes_at_s` is its `routes_at_s`: the next poll is due when it would have been due there.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Client:
         config: ClientConfig,
         *,
         routes: Mapping[str, object] | None = None,
+        routes_at_s: float | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
         log: EventLog | None = None,
@@ -118,6 +120,8 @@ class Client:
         self._unreachable: dict[str, float] = {}
         self.route_queries = 0
         """Route queries made so far."""
+        self.routes_at_s = routes_at_s
+        """When a name server last told a route, by the clock of the loop; None if none ever did."""
         if routes is not None:
             self._topics.update(dict.fromkeys(self.routes.topics()))
 
@@ -297,6 +301,7 @@ class Client:
         if provisional:
             route = route.provisional(self.config.default_topic_queue_nums)
         before = self.routes.version
+        self.routes_at_s = self.loop.time()
         self._masters_moved(self.routes.update(topic, route, provisional=provisional), before)
 
     def told_of_master(self, broker_name: str, address: str) -> bool:
@@ -355,8 +360,15 @@ class Client:
             # This name server says what was known already; another one may know better next time.
             self.names.rotate()
 
+    async def route_queries_end(self) -> None:
+        """Wait for the answers to the route queries that are under way, if there are any."""
+        asked = {*self._broker_queries.values(), *self._refreshing.values()}
+        if asked:
+            await asyncio.wait(asked)
+
     async def _poll_routes(self) -> None:
-        due_s = self.loop.time() + self.config.poll_name_server_interval_s
+        told_s = self.loop.time() if self.routes_at_s is None else self.routes_at_s
+        due_s = told_s + self.config.poll_name_server_interval_s
         while True:
             await asyncio.sleep(max(0.0, min(MASTERLESS_POLL_S, due_s - self.loop.time())))
             everything = self.loop.time() >= due_s

@@ -1,6 +1,7 @@
 """Logical clients against ports that refuse, stay silent or answer: outcomes, retirement, and the journal's order."""
 
 import asyncio
+import json
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from lab.workloads.pace import CATCH_UP_NS, Pace
 from lab.workloads.reading import poll_one
 from lab.workloads.sending import send_loop, send_one
 from lab.workloads.values import value_in
+from nodes.client.client import Client
 from nodes.client.routes import Routes, parse_route
 from nodes.log import EventLog
 from nodes.remoting.codes import RequestCode
@@ -152,6 +154,52 @@ def test_silence_is_unknown_and_retires_the_process(tmp_path: Path) -> None:
         ("info", 3 + THREADS),
     ]
     assert events[1]["error"]["code"] == "TIMEOUT"
+
+
+def test_a_successor_knows_the_route_that_its_predecessor_asked_for(tmp_path: Path) -> None:
+    """A deposed master of 5.x answers SYSTEM_BUSY, an unknown outcome. The query died with the client that was left, so
+    that each successor went to the same broker, as long as that answered: unavailability that was the lab's own."""
+
+    async def story(actor: Actor) -> None:
+        async def told(port: int, bodies: list[bytes]) -> None:
+            def busy(connection: Connection, command: Command) -> Command | None:
+                return command.reply(2, "[REJECTREQUEST]system busy")
+
+            def name(connection: Connection, command: Command) -> Command | None:
+                return command.reply(body=json.dumps(routes_to(port)["lab"]).encode())
+
+            deposed, names = RemotingServer(busy, log=EventLog("fake")), RemotingServer(name, log=EventLog("fake"))
+            actor.scene.routes = routes_to(await deposed.start("127.0.0.1", 0))
+            actor.scene.name_servers = (f"127.0.0.1:{await names.start('127.0.0.1', 0)}",)
+            first = await send_one(actor, "send", QUEUE, "0123abcd/3/0")
+            assert first.unknown
+            await asyncio.wait(actor.scene.closing)
+            second = await send_one(actor, "send", QUEUE, "0123abcd/3/1")
+            assert (second.kind, len(bodies)) == ("ok", 1)
+            actor.drop_client()
+            await asyncio.wait(actor.scene.closing)
+            for server in (deposed, names):
+                await server.stop()
+
+        await with_broker(told)
+
+    events = play(tmp_path, free_port(), story, operation_timeout="20s")
+    assert [event["type"] for event in events] == ["invoke", "info", "invoke", "ok"]
+
+
+def test_older_routes_do_not_take_the_place_of_newer_ones(tmp_path: Path) -> None:
+    """Clients that are left late know what was true when they last heard of it."""
+
+    async def story(actor: Actor) -> None:
+        scene, old, new = actor.scene, Client(actor.scene.config()), Client(actor.scene.config())
+        for client, port, at_s in ((old, 1, 10.0), (new, 2, 11.0)):
+            client.routes.restore(routes_to(port))
+            client.routes_at_s = at_s
+        for client in (new, old):
+            scene.keep_routes(client)
+        assert (scene.routes, scene.routes_at_s) == (routes_to(2), 11.0)
+
+    play(tmp_path, free_port(), story)
 
 
 def test_an_answer_is_recorded_with_what_it_promises(tmp_path: Path) -> None:

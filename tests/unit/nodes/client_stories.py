@@ -35,9 +35,13 @@ def config(cluster: FakeCluster, **settings: Any) -> ClientConfig:
 
 @asynccontextmanager
 async def producing(
-    cluster: FakeCluster, *, routes: dict[str, object] | None = None, **settings: Any
+    cluster: FakeCluster,
+    *,
+    routes: dict[str, object] | None = None,
+    routes_at_s: float | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Producer]:
-    client = Client(config(cluster, **settings), rng=random.Random(1), routes=routes)
+    client = Client(config(cluster, **settings), rng=random.Random(1), routes=routes, routes_at_s=routes_at_s)
     await client.start()
     try:
         yield Producer(client, "PG")

@@ -145,6 +145,23 @@ async def test_routes_are_polled(cluster: FakeCluster) -> None:
         await until(lambda: producer.client.routes.master("broker-a") == cluster.brokers["a1"].address)
 
 
+@story()
+async def test_a_successor_polls_when_its_predecessor_would_have(cluster: FakeCluster) -> None:
+    """Clients that live for one operation each would never ask otherwise."""
+    async with producing(cluster) as producer:
+        await producer.send("T", b"x")
+        snapshot, told_s = producer.client.routes.snapshot(), producer.client.routes_at_s
+    assert told_s is not None
+    cluster.route("T", {"broker-a": {0: "a1"}})
+    minute = 60.0
+    async with producing(cluster, routes=snapshot, routes_at_s=told_s, poll_name_server_interval_s=minute) as early:
+        await early.send("T", b"x")
+        assert early.client.route_queries == 0
+    due_s = told_s - minute
+    async with producing(cluster, routes=snapshot, routes_at_s=due_s, poll_name_server_interval_s=minute) as late:
+        await until(lambda: late.client.routes.master("broker-a") == cluster.brokers["a1"].address)
+
+
 # ---- the client ----------------------------------------------------------------------------------------------------
 
 
