@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from checkers.compose import INTERRUPTED
 from lab.bench.rto import CLIENTS, RATE
 from lab.commands import carry_out
 from lab.errors import LabError
@@ -104,6 +105,8 @@ def _rows(plan: Plan, client: str, ours: bool, say: Callable[[str], None]) -> It
             RtoRow(figure_name(kind, client), ours, None, "", f"not available: {brief(error)}") for kind in KINDS
         )
         return
+    if INTERRUPTED in verdict["why"]:
+        raise LabError("interrupted: nothing of this measurement is kept")
     yield from rows_of(verdict, client, ours)
 
 

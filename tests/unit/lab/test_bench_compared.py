@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from checkers.compose import INTERRUPTED
 from lab.bench.compared import WARM_WINDOWS_MAX, Samples, factor_of, figures, warm, write
-from lab.bench.compared_rto import RTO_CLIENTS, figure_name, rows_of, rto_plan
+from lab.bench.compared_rto import RTO_CLIENTS, figure_name, measure_rto, rows_of, rto_plan
 from lab.bench.figures import table
 from lab.bench.java_load import JavaLoad
 from lab.bench.sides import Apache, Ours
+from lab.errors import LabError
 from lab.planfile import plan_tables
 from lab.systems.rocketmq.release import Release
 from lab.topology import topology_of
@@ -48,6 +51,16 @@ def test_recovery_is_to_be_five_times_as_quick_unless_the_poll_bounds_both() -> 
     assert "bounds both sides" in bounded
     (row,) = figures(samples([20.0], [22.0], name=bounded, more=False), "ours", "theirs", factor_of)
     assert (row.goal, row.met) == (22.0, True)
+
+
+def test_an_interrupted_measurement_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It drained the run under way, called it not measured, and went on with the next one."""
+    verdict = SimpleNamespace(to_json=lambda: {"why": [INTERRUPTED], "records": [], "headline": "unknown"})
+    monkeypatch.setattr("lab.bench.compared_rto.carry_out", lambda *_, **__: SimpleNamespace(verdict=verdict))
+    said: list[str] = []
+    with pytest.raises(LabError, match="interrupted"):
+        list(measure_rto("5.3.3", "5.3.3", ["python"], 5, False, said.append))
+    assert said == ["RTO, run 1 of 5, client python: ours"]
 
 
 def test_a_side_that_could_not_be_measured_has_no_figure(tmp_path: Path) -> None:
