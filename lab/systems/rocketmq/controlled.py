@@ -67,6 +67,7 @@ class ControlledRocketMQ(RocketMQSystem):
     """One release of Apache RocketMQ whose masters are appointed by its controllers."""
 
     status_s: float = 3.0  # short questions; C8 takes 5 s without a word for not having looked
+    dispatch_s: float = 20.0  # a slave hears every 5 s how far it may index
 
     def __init__(self, plan: Plan, topology: Topology, folder: RunDir, hosts: Hosts) -> None:
         super().__init__(plan, topology, folder, hosts)
@@ -230,6 +231,11 @@ class ControlledRocketMQ(RocketMQSystem):
     async def _ends(self, node: str) -> tuple[int, int] | None:
         known = await self._epochs(node)
         return None if known is None else (await self._read(self._store(node).begin), known.end)
+
+    async def _indexed(self, node: str) -> bool:
+        """A replica indexes what is confirmed, and is not behind when it has done that: the end of its log may be."""
+        known = await self._epochs(node)
+        return known is not None and await self._read(self._store(node).indexed_end) >= known.end
 
     async def _in_sync(self, group: str) -> controller_port.InSync | None:
         """The set of a group as the leader of the controllers tells it, who is asked first once it is known."""

@@ -80,6 +80,15 @@ class StoreFiles:
             file.seek(offset * ENTRY.size - start)
             return _whole_entries(file.read(wanted)), begin, end
 
+    def indexed_end(self) -> int:
+        """The log offset behind the last record that any queue points at; 0 without one."""
+        latest = 0
+        for name, bounds in self.queues().items():
+            topic, _, queue_id = name.rpartition("@")
+            for offset, size, _ in ENTRY.iter_unpack(self.read_index(topic, int(queue_id), bounds["max"] - 1, 1)[0]):
+                latest = max(latest, offset + size)
+        return latest
+
     def _queue(self, topic: str, queue_id: int) -> Path:
         return self.root / "consumequeue" / topic / str(queue_id)
 

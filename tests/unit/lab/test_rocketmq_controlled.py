@@ -20,6 +20,7 @@ from lab.rundir import RunDir
 from lab.systems.rocketmq import controlled, keys, system
 from lab.systems.rocketmq.controller_port import newest, read_epochs, read_in_sync, read_quorum
 from lab.systems.rocketmq.release import Release
+from lab.systems.rocketmq.store_files import StoreFiles
 from lab.systems.rocketmq.switch_log import switches_in
 from lab.systems.system import NodeStatus
 from lab.topology import settings_of, topology_of
@@ -166,6 +167,34 @@ def test_the_controller_that_leads_is_asked_to_appoint_a_slave_by_its_id(made: R
     with pytest.raises(LeverError, match="broker-a-1 does not answer as a slave"):
         asyncio.run(made.hand_over(NODES[0], NODES[1]))
     assert len(made.wishes) == 2
+
+
+def test_a_slave_has_indexed_all_when_its_queues_lead_to_the_end_of_its_log(
+    made: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It calls itself not behind as soon as it has indexed what it knows to be confirmed: its last record was taken for
+    one that its queue lacks."""
+    made.told = {NODES[1]: [epochs((1, 0), end=900, broker_id=2)]}
+    ends, read = [400, 400, 900], 0
+
+    def read_index(self: StoreFiles, *place: object) -> tuple[bytes, int, int]:
+        nonlocal read
+        read += 1
+        return b"", 0, 0
+
+    async def runtime(node: str) -> dict[str, str]:
+        return {"dispatchBehindBytes": "0"}
+
+    monkeypatch.setattr(made, "_runtime", runtime)
+    monkeypatch.setattr(system, "DISPATCH_POLL_S", 0.0)
+    monkeypatch.setattr(StoreFiles, "indexed_end", lambda self: ends.pop(0))
+    monkeypatch.setattr(StoreFiles, "read_index", read_index)
+    assert asyncio.run(made.read_index(NODES[1], "lab", 0, 0)) == (b"", 0, 0)
+    assert (ends, read) == ([], 1)
+    ends.append(400)
+    made.dispatch_s = 0.0
+    asyncio.run(made.read_index(NODES[1], "lab", 0, 0))
+    assert read == 2, "what is not indexed for so long is lost"
 
 
 def test_a_slave_and_one_that_no_controller_has_answered_yet(made: Replica) -> None:

@@ -100,8 +100,8 @@ def test_an_index_is_read_once_the_broker_told_how_far_it_is(
     behind has lost it."""
     monkeypatch.setattr(system, "release_of", lambda plan: Release("5.3.3", tmp_path))
     monkeypatch.setattr(system, "DISPATCH_POLL_S", 0.0)
-    monkeypatch.setattr(system, "DISPATCH_S", 0.0 if len(told) == 1 else 600.0)
     slave = Slave(build_plan({"cluster": {"system": "rocketmq", "version": "5.3.3"}}, "plan"), tmp_path)
+    slave.dispatch_s = 0.0 if len(told) == 1 else 600.0
     answers = list(told)
 
     async def runtime(node: str) -> dict[str, str] | None:

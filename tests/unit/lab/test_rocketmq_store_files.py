@@ -136,6 +136,15 @@ def test_a_record_longer_than_a_piece_comes_whole(tmp_path: Path, monkeypatch: p
     assert read_piece(tmp_path / "commitlog", 0, size - 1, lambda front: size) == record(0, 0)[:20]
 
 
+def test_how_far_the_log_is_indexed(tmp_path: Path) -> None:
+    """By the last entry of any queue."""
+    files = StoreFiles(tmp_path)
+    assert files.indexed_end() == 0
+    queue(tmp_path, 0, 0, [(0, 100, 1), (300, 100, 1)], 5)
+    queue(tmp_path, 1, 0, [(100, 200, 1)], 5)
+    assert files.indexed_end() == 400
+
+
 def test_index_entries(tmp_path: Path) -> None:
     """From an offset on, to the end of a file, and never more than asked for."""
     entries = [(n * 100, 100, 1) for n in range(6)]
