@@ -48,9 +48,10 @@ PING_S: Final = 5.0  # one that is given up is worked off all the same, and a JV
 ASK_S: Final = 3.0
 STATUS_S: Final = 4.0  # for all questions of a status: checkers take 5 s without a word for not having looked
 UNHEEDED: Final = ("flushDiskType", "inSyncReplicas", "slaveTimeout")  # by DLedger groups
-# Only the first compiler: a JVM that starts under load, or again after a kill, is busy with the second one for longer
-# than a run lasts. What a release can do at its best is not measured by runs.
-QUICK_START: Final = ("-XX:TieredStopAtLevel=1", "-Xshare:auto")
+# 4.x with the first compiler only: a JVM that starts under load, or again after a kill, is busy with the second one for
+# longer than a run lasts. Not 5.x: its brokers compare 37 MB byte by byte every second (TimerWheel.flush), to which
+# the first compiler's code gives three quarters of a core, in every broker.
+QUICK_START: Final[Mapping[int, tuple[str, ...]]] = {4: ("-XX:TieredStopAtLevel=1",), 5: ()}
 READY_S: Final = 240.0  # eight JVMs that start at once on two busy cores
 
 
@@ -149,7 +150,7 @@ class RocketMQSystem(PythonSystem):
         folder.mkdir(parents=True, exist_ok=True)
         kind = self._kind(node)
         (folder / f"{kind}.conf").write_text(write_properties(self._settings(node)), encoding="utf-8")
-        program = java_program(self.release, kind, folder, QUICK_START)
+        program = java_program(self.release, kind, folder, QUICK_START[self.release.line])
         return NodeSpec(
             name=node,
             host=node,

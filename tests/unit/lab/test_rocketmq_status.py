@@ -113,3 +113,16 @@ def test_an_index_is_read_once_the_broker_told_how_far_it_is(
     found = asyncio.run(slave.read_index("broker-a-1", "lab", 0, 0))
     assert found == ((b"", 0, 0) if reads else None)
     assert len(slave.asked) == asked
+
+
+@pytest.mark.parametrize(("version", "first_only"), [("4.9.7", True), ("5.3.3", False)])
+def test_a_5_x_broker_has_both_compilers(
+    version: str, first_only: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the first one alone it needs three quarters of a core for its timer wheel, whatever the load is."""
+    monkeypatch.setattr(system, "release_of", lambda plan: Release(version, tmp_path))
+    monkeypatch.setattr("lab.systems.rocketmq.programs.java", lambda: "java")
+    made = Slave(build_plan({"cluster": {"system": "rocketmq", "version": version}}, "plan"), tmp_path)
+    monkeypatch.setattr(made, "_settings", lambda node: {})
+    monkeypatch.setattr(made, "_port", lambda node: 10911)
+    assert ("-XX:TieredStopAtLevel=1" in made.prepare("broker-a-0").argv) is first_only
