@@ -7,6 +7,7 @@ commands: `lab --help` stays quick.
 
 import contextlib
 import os
+import select
 import shutil
 import sys
 import time
@@ -16,7 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
-from lab.errors import ExitCode, LabError, SetupError
+from lab.errors import ExitCode, LabBugError, LabError, SetupError
 
 RUNS = Path("runs")
 SYSTEM_TOOLS = ("/usr/sbin", "/sbin")  # iptables and mkfs are there, and Debian gives users a PATH without
@@ -87,9 +88,17 @@ def _or_nobody_reads() -> Iterator[None]:
     """Whoever read the output has gone (``lab --help | true``): click would end with 1, which means invalid here."""
     try:
         yield
-    except BrokenPipeError:
+    except BrokenPipeError as error:
+        if not any(_reader_gone(fd) for fd in (1, 2)):  # a pipe of the lab's own
+            raise LabBugError(f"a pipe inside the lab is broken: {error}") from error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would be tried again at exit
         sys.exit(ExitCode.NOBODY_READS)
+
+
+def _reader_gone(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 @click.group(cls=NearestGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -73,7 +73,7 @@ class Client:
     """One client of a cluster. Many producers and consumers may share it; their calls then share its connections.
 
     `routes` is a snapshot of `Client.routes` of a predecessor: with it a client works although no name server answers.
-    `routes_at_s` is its `routes_at_s`: the next poll is due when it would have been due there.
+    `routes_at_s` is that of the predecessor: the next poll is due when it would have been due there.
     """
 
     def __init__(

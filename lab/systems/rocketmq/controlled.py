@@ -72,6 +72,7 @@ class ControlledRocketMQ(RocketMQSystem):
     def __init__(self, plan: Plan, topology: Topology, folder: RunDir, hosts: Hosts) -> None:
         super().__init__(plan, topology, folder, hosts)
         self._leader: str | None = None  # the name server whose controller led the others when last asked
+        self._unindexed: dict[str, tuple[int, float]] = {}  # the end of a log that no queue leads to, and since when
 
     # --- configuration
 
@@ -233,9 +234,19 @@ class ControlledRocketMQ(RocketMQSystem):
         return None if known is None else (await self._read(self._store(node).begin), known.end)
 
     async def _indexed(self, node: str) -> bool:
-        """A replica indexes what is confirmed, and is not behind when it has done that: the end of its log may be."""
+        """A replica indexes what is confirmed, and is not behind when it has done that: the end of its log may be.
+
+        What was waited for once in vain is not waited for again with the next queue: a dump has but so much time.
+        """
         known = await self._epochs(node)
-        return known is not None and await self._read(self._store(node).indexed_end) >= known.end
+        if known is None or await self._read(self._store(node).indexed_end) >= known.end:
+            return known is not None
+        now = asyncio.get_running_loop().time()
+        end, since = self._unindexed.get(node, (known.end, now))
+        if end != known.end:
+            since = now
+        self._unindexed[node] = known.end, since
+        return now - since >= self.dispatch_s
 
     async def _in_sync(self, group: str) -> controller_port.InSync | None:
         """The set of a group as the leader of the controllers tells it, who is asked first once it is known."""

@@ -704,7 +704,7 @@ public final class Cases {
         }
     }
 
-    /** The leader dies twice under load, the second time with a successor that was away the first time. */
+    /** The leader dies twice under load, the second time after the first one is back with everything. */
     private static String failoverElection(String topic) throws Exception {
         Inbox inbox = new Inbox();
         DefaultMQPushConsumer concurrent = push("group-" + topic, topic, "*");

@@ -195,6 +195,18 @@ def test_help_that_nobody_reads_is_no_verdict() -> None:
     assert done.returncode == ExitCode.NOBODY_READS
 
 
+def test_a_broken_pipe_of_the_labs_own_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would look like a reader who has gone, and say nothing."""
+
+    def fail() -> str:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("lab.commands.clean_text", fail)
+    found = CliRunner().invoke(main, ["clean"])
+    assert found.exit_code == ExitCode.OUR_BUG
+    assert "a pipe inside the lab is broken" in found.output
+
+
 def test_a_path_without_the_tools_of_a_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """`lab run` ended with a traceback and called it a bug of the lab."""
     monkeypatch.setattr("lab.cluster.userns.ensure", lambda: None)

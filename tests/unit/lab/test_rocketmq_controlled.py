@@ -191,10 +191,17 @@ def test_a_slave_has_indexed_all_when_its_queues_lead_to_the_end_of_its_log(
     monkeypatch.setattr(StoreFiles, "read_index", read_index)
     assert asyncio.run(made.read_index(NODES[1], "lab", 0, 0)) == (b"", 0, 0)
     assert (ends, read) == ([], 1)
-    ends.append(400)
-    made.dispatch_s = 0.0
-    asyncio.run(made.read_index(NODES[1], "lab", 0, 0))
-    assert read == 2, "what is not indexed for so long is lost"
+    made.dispatch_s = 0.05
+    ends = [400] * 100_000
+
+    async def all_queues() -> None:
+        await made.read_index(NODES[1], "lab", 0, 0)
+        left = len(ends)
+        await made.read_index(NODES[1], "lab", 1, 0)
+        assert len(ends) == left - 1, "the second queue waits no more"
+
+    asyncio.run(all_queues())
+    assert read == 3, "what is not indexed for so long is lost"
 
 
 def test_a_slave_and_one_that_no_controller_has_answered_yet(made: Replica) -> None:
