@@ -303,7 +303,7 @@ def test_a_re_seed_that_a_crash_interrupted_begins_again(tmp_path: Path) -> None
             same_logs(cluster)
             assert cluster.nodes[late].broker.store.min_offset == begin
             assert cluster.nodes[late].broker.core.tables.topics.get("T") is not None, "the tables came again"
-            assert cluster.member(late).raft.status().joined
+            await until(lambda: cluster.member(late).raft.status().joined, "it has joined")
 
     run(story())
 
