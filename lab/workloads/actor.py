@@ -61,7 +61,7 @@ class Scene:
     def keep_routes(self, client: Client) -> None:
         """Remember what a client knows of the routes for those that come after it, unless newer answers are known."""
         snapshot: dict[str, Any] = client.routes.snapshot()
-        at_s = client.routes_at_s
+        at_s = client.queries.told_at_s
         if snapshot and at_s is not None and (self.routes_at_s is None or at_s > self.routes_at_s):
             self.routes, self.routes_at_s = snapshot, at_s
 
@@ -124,7 +124,7 @@ class Actor:
     async def puller(self, *, inherit: bool = True) -> Reader:
         """The pull consumer on the present client."""
         client = await self.client(inherit=inherit)
-        await client.ensure_route(self.scene.plan.load.topic)
+        await client.queries.ensure(self.scene.plan.load.topic)
         if self._puller is None:
             self._puller = PullConsumer(client, self.scene.plan.load.group)
         return self._puller
@@ -171,7 +171,7 @@ class Actor:
 async def _close(client: Client, scene: Scene, asked_s: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(asked_s):
-            await client.route_queries_end()
+            await client.queries.answered()
     scene.keep_routes(client)
     try:
         async with asyncio.timeout(CLOSE_S):

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nodes.client.client import Client, refused
+from nodes.client.client import Client
 from nodes.client.messages import Message, from_stored
-from nodes.client.outcomes import LocalCode
+from nodes.client.outcomes import LocalCode, refused
 from nodes.client.queues import DEFAULT_TOPIC, MessageQueue, retry_topic
 from nodes.client.results import CommandFailed, Outcome
 from nodes.client.routes import MASTER_ID, RouteError, TopicRoute, parse_route

@@ -1,7 +1,6 @@
-"""The client: connections, routes and heartbeats that its producers and consumers share.
+"""The client: connections, calls, routes and heartbeats that its producers and consumers share.
 
-Source: RocketMQ class MQClientInstance. Beyond it, routes are asked for at once when a connection fails, when a broker
-says that it is not the master, when a topic has no queue to write to, and when an answer is outstanding for a while.
+Source: RocketMQ class MQClientInstance.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from nodes.client.config import ClientConfig
 from nodes.client.exchange import CallEnded, Exchange
 from nodes.client.messages import UniqueIds
 from nodes.client.name_servers import NameServers, NoNameServer
-from nodes.client.outcomes import NOT_MASTER_CODES, LocalCode, code_name, write_outcome
-from nodes.client.queues import DEFAULT_TOPIC, INNER_PRODUCER_GROUP, client_id
+from nodes.client.outcomes import LocalCode, refused, write_outcome
+from nodes.client.queues import INNER_PRODUCER_GROUP, client_id
 from nodes.client.results import CommandFailed, Outcome
-from nodes.client.routes import MASTER_ID, BrokerAddress, MasterMove, RouteError, Routes, parse_route
+from nodes.client.route_queries import RouteQueries
+from nodes.client.routes import MASTER_ID, BrokerAddress, MasterMove, Routes
 from nodes.clock import Clock, SystemClock
 from nodes.log import EventLog
-from nodes.remoting import fastjson
 from nodes.remoting.client import RemotingClient
 from nodes.remoting.codes import RequestCode, ResponseCode
 from nodes.remoting.command import Command, request
@@ -39,12 +38,6 @@ UNREGISTER_TIMEOUT_S = 1.0
 
 UNREACHABLE_S = 2.0
 """How long consumers pull from another broker of a group after one could not be reached."""
-
-MASTERLESS_POLL_S = 1.0
-"""How often a route is asked for while a group of it has no master: who reads and commits at a slave meanwhile would
-otherwise stay there until the next poll, and its progress would reach the master only by way of the slave."""
-
-_TOPIC_UNKNOWN = frozenset({int(ResponseCode.TOPIC_NOT_EXIST)})
 
 
 class GroupMember(Protocol):
@@ -73,7 +66,7 @@ class Client:
     """One client of a cluster. Many producers and consumers may share it; their calls then share its connections.
 
     `routes` is a snapshot of `Client.routes` of a predecessor: with it a client works although no name server answers.
-    `routes_at_s` is that of the predecessor: the next poll is due when it would have been due there.
+    `routes_at_s` is the predecessor's `queries.told_at_s`.
     """
 
     def __init__(
@@ -109,21 +102,15 @@ class Client:
         self.closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._exchange: Exchange | None = None
-        self._topics: dict[str, None] = {}
         self._producers: dict[str, int] = {}
         self._consumers: dict[str, GroupMember] = {}
-        self._refreshing: dict[tuple[str, bool], asyncio.Task[None]] = {}
-        self._broker_queries: dict[str, asyncio.Task[None]] = {}
         self._background: list[asyncio.Task[None]] = []
         self._loose: dict[asyncio.Task[Any], None] = {}
         self._beat_soon = asyncio.Event()
         self._unreachable: dict[str, float] = {}
-        self.route_queries = 0
-        """Route queries made so far."""
-        self.routes_at_s = routes_at_s
-        """When a name server last told a route, by the clock of the loop; None if none ever did."""
-        if routes is not None:
-            self._topics.update(dict.fromkeys(self.routes.topics()))
+        self.queries = RouteQueries(
+            config, self.routes, self.names, self.name_server_call, self.log, self._on_routes, routes_at_s
+        )
 
     # ---- life ------------------------------------------------------------------------------------------------------
 
@@ -141,7 +128,7 @@ class Client:
             self._on_trouble,
         )
         self._background = [
-            self._loop.create_task(self._poll_routes()),
+            self._loop.create_task(self.queries.poll()),
             self._loop.create_task(self._heartbeats()),
         ]
 
@@ -150,10 +137,10 @@ class Client:
         if self.closed:
             return
         self.closed = True
-        tasks = [*self._background, *self._refreshing.values(), *self._broker_queries.values(), *self._loose]
+        tasks = [*self._background, *self._loose]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *self.queries.cancel(), return_exceptions=True)
         for group in self._producers:
             await self.unregister(producer_group=group)
         if self._exchange is not None:
@@ -201,8 +188,7 @@ class Client:
         except CallEnded as ended:
             what = _request_name(command.code)
             raise CommandFailed(what, address, ended.code, ended.reason, write_outcome(ended.code)) from None
-        if answer.code in NOT_MASTER_CODES and not self.told_of_master(broker_name, answer.ext.get("leader", "")):
-            self.query_broker(broker_name, topic)
+        self.queries.heed(answer, broker_name, topic)
         return answer
 
     async def call_ok(
@@ -215,7 +201,7 @@ class Client:
         return answer
 
     async def name_server_call(
-        self, make: Callable[[], Command], *, unsatisfying: frozenset[int] = frozenset()
+        self, make: Callable[[], Command], unsatisfying: frozenset[int] = frozenset()
     ) -> Command:
         """Ask the name servers. Raises CommandFailed with code 10004 if none answers."""
         try:
@@ -225,10 +211,6 @@ class Client:
             raise CommandFailed(what, self.names.current, LocalCode.NO_NAME_SERVER, str(error), Outcome.INFO) from None
 
     # ---- routes ----------------------------------------------------------------------------------------------------
-
-    def use_topic(self, topic: str) -> None:
-        """Keep the topic's route fresh from now on."""
-        self._topics.setdefault(topic)
 
     def reader(self, broker_name: str, broker_id: int) -> BrokerAddress | None:
         """Whom to pull from by `Routes.reader`, past addresses that lately did not answer if the group has others."""
@@ -251,142 +233,20 @@ class Client:
         """For a while, pull from another broker of the group if there is one."""
         self._unreachable[address] = self.loop.time() + UNREACHABLE_S
 
-    async def ensure_route(self, topic: str) -> None:
-        """Have a route, from the cache or by asking. Raises CommandFailed (10004 no name server, 17 no such topic)."""
-        self.use_topic(topic)
-        if self.routes.route(topic) is None or self.routes.is_provisional(topic):
-            await self.refresh_route(topic)
-
-    async def refresh_route(self, topic: str, *, borrow: bool = False) -> None:
-        """Ask for a topic's route; callers at the same time share one query. Raises CommandFailed; the cache stays.
-
-        With `borrow`, which producers use, a topic that does not exist gets TBW102's route until a broker has made it.
-        """
-        key = (topic, borrow)
-        task = self._refreshing.get(key)
-        if task is None:
-            task = self.loop.create_task(self._ask_route(topic, borrow))
-            self._refreshing[key] = task
-            task.add_done_callback(lambda done: self._refreshed(key, done))
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled() and self.closed and not _being_cancelled():
-                raise CommandFailed(
-                    f"route of {topic}", "", LocalCode.CLOSED, "the client was closed", Outcome.FAIL
-                ) from None
-            raise
-
-    def _refreshed(self, key: tuple[str, bool], task: asyncio.Task[None]) -> None:
-        self._refreshing.pop(key, None)
-        if not task.cancelled():
-            task.exception()
-
-    async def _ask_route(self, topic: str, borrow: bool) -> None:
-        known = self.routes.route(topic) is not None
-        answer = await self._route_answer(topic, _TOPIC_UNKNOWN if not known else frozenset())
-        provisional = False
-        if answer.code == ResponseCode.TOPIC_NOT_EXIST and not known and borrow:
-            answer = await self._route_answer(DEFAULT_TOPIC, frozenset())
-            provisional = True
-        if answer.code != ResponseCode.SUCCESS:
-            raise refused(f"route of {topic}", self.names.current, answer)
-        try:
-            route = parse_route(fastjson.loads(answer.body))
-        except (RouteError, ValueError) as error:
-            reason = f"the answer is no route: {error}"
-            raise CommandFailed(
-                f"route of {topic}", self.names.current, LocalCode.GARBLED_REPLY, reason, Outcome.INFO
-            ) from None
-        if provisional:
-            route = route.provisional(self.config.default_topic_queue_nums)
-        before = self.routes.version
-        self.routes_at_s = self.loop.time()
-        self._masters_moved(self.routes.update(topic, route, provisional=provisional), before)
-
-    def told_of_master(self, broker_name: str, address: str) -> bool:
-        """A broker that is no master says who is. True if that was news; it stands until the next route answer."""
-        before = self.routes.version
-        move = self.routes.hint(broker_name, address)
-        if move is not None:
-            self._masters_moved((move,), before)
-        return move is not None
-
-    def _masters_moved(self, moves: tuple[MasterMove, ...], before: int) -> None:
+    def _on_routes(self, moves: tuple[MasterMove, ...], changed: bool) -> None:
         for move in moves:
             ended = self.exchange.end_moved(move.broker_name, move.old, move.new) if move.old else 0
             self.log.event("master-moved", broker=move.broker_name, old=move.old, new=move.new, ended=ended)
-        if self.routes.version != before:
+        if changed:
             self._beat_soon.set()
             for consumer in list(self._consumers.values()):
                 consumer.routes_changed()
 
-    async def _route_answer(self, topic: str, unsatisfying: frozenset[int]) -> Command:
-        self.route_queries += 1
-        return await self.name_server_call(
-            lambda: request(RequestCode.GET_ROUTEINFO_BY_TOPIC, {"topic": topic, "acceptStandardJsonOnly": "true"}),
-            unsatisfying=unsatisfying,
-        )
-
     def _on_slow(self, broker_name: str, topic: str) -> None:
-        self.query_broker(broker_name, topic)
+        self.queries.about_broker(broker_name, topic)
 
     def _on_trouble(self, broker_name: str, topic: str) -> None:
-        self.query_broker(broker_name, topic)
-
-    def query_broker(self, broker_name: str, topic: str = "") -> asyncio.Task[None] | None:
-        """Ask at once where a group's brokers are; one query for each group at a time. None if that cannot be asked."""
-        running = self._broker_queries.get(broker_name)
-        if running is not None:
-            return running
-        if self.closed or not broker_name:
-            return None
-        topic = topic or next(iter(self.routes.topics_of(broker_name)), "")
-        if not topic:
-            return None
-        task = self.loop.create_task(self._ask_broker(broker_name, topic))
-        self._broker_queries[broker_name] = task
-        task.add_done_callback(lambda _: self._broker_queries.pop(broker_name, None))
-        return task
-
-    async def _ask_broker(self, broker_name: str, topic: str) -> None:
-        before = self.routes.master(broker_name)
-        try:
-            await self.refresh_route(topic)
-        except CommandFailed as error:
-            self.log.event("route-query-failed", topic=topic, reason=error.reason)
-            return
-        if self.routes.master(broker_name) == before:
-            # This name server says what was known already; another one may know better next time.
-            self.names.rotate()
-
-    async def route_queries_end(self) -> None:
-        """Wait for the answers to the route queries that are under way, if there are any."""
-        asked = {*self._broker_queries.values(), *self._refreshing.values()}
-        if asked:
-            await asyncio.wait(asked)
-
-    async def _poll_routes(self) -> None:
-        told_s = self.loop.time() if self.routes_at_s is None else self.routes_at_s
-        due_s = told_s + self.config.poll_name_server_interval_s
-        while True:
-            await asyncio.sleep(max(0.0, min(MASTERLESS_POLL_S, due_s - self.loop.time())))
-            everything = self.loop.time() >= due_s
-            if everything:
-                due_s = self.loop.time() + self.config.poll_name_server_interval_s
-            for topic in list(self._topics):
-                if not everything and not self._lacks_master(topic):
-                    continue
-                try:
-                    await self.refresh_route(topic)
-                except CommandFailed as error:
-                    self.log.event("route-poll-failed", topic=topic, reason=error.reason)
-                    if error.code == LocalCode.NO_NAME_SERVER:
-                        break
-
-    def _lacks_master(self, topic: str) -> bool:
-        route = self.routes.route(topic)
-        return route is not None and any(self.routes.master(name) is None for name in route.brokers)
+        self.queries.about_broker(broker_name, topic)
 
     # ---- heartbeats ------------------------------------------------------------------------------------------------
 
@@ -494,15 +354,3 @@ def _request_name(code: int) -> str:
         return RequestCode(code).name
     except ValueError:
         return f"request {code}"
-
-
-def refused(what: str, address: str, answer: Command) -> CommandFailed:
-    """The failure that an answer with a code other than success amounts to."""
-    reason = f"{code_name(answer.code)}: {answer.remark}" if answer.remark else code_name(answer.code)
-    return CommandFailed(what, address, answer.code, reason, write_outcome(answer.code))
-
-
-def _being_cancelled() -> bool:
-    """Whether it is the running task itself that somebody cancels, and not only what it waits for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from nodes.client.client import Client, refused
-from nodes.client.outcomes import LocalCode
+from nodes.client.client import Client
+from nodes.client.outcomes import LocalCode, refused
 from nodes.client.queues import MessageQueue
 from nodes.client.results import CommandFailed, Outcome
 from nodes.client.routes import MASTER_ID

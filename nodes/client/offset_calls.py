@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nodes.client.client import Client, refused
-from nodes.client.outcomes import LocalCode
+from nodes.client.client import Client
+from nodes.client.outcomes import LocalCode, refused
 from nodes.client.queues import MessageQueue
 from nodes.client.results import CommandFailed, Outcome
 from nodes.remoting.client import CallError
@@ -44,7 +44,7 @@ class OffsetCalls:
             try:
                 await self._client.remoting.oneway(address, command)
             except CallError as error:
-                self._client.query_broker(queue.broker_name, queue.topic)
+                self._client.queries.about_broker(queue.broker_name, queue.topic)
                 raise CommandFailed("commit", address, LocalCode.CONNECT_FAILED, error.reason, Outcome.FAIL) from None
         else:
             await self._client.call_ok(address, command, timeout_s, broker_name=queue.broker_name, topic=queue.topic)

@@ -13,8 +13,9 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-from nodes.client.results import Outcome, SendStatus
+from nodes.client.results import CommandFailed, Outcome, SendStatus
 from nodes.remoting.codes import ResponseCode, response_name
+from nodes.remoting.command import Command
 
 __all__ = [
     "NOT_MASTER_CODES",
@@ -23,6 +24,7 @@ __all__ = [
     "WRITE_OUTCOMES",
     "LocalCode",
     "code_name",
+    "refused",
     "write_outcome",
 ]
 
@@ -196,3 +198,9 @@ _LOCAL_NAMES: Final[dict[int, str]] = {code.value: code.name for code in LocalCo
 def code_name(code: int) -> str:
     """The name of a response code or a LocalCode, or its number as text."""
     return _LOCAL_NAMES.get(code) or response_name(code)
+
+
+def refused(what: str, address: str, answer: Command) -> CommandFailed:
+    """The failure that an answer with a code other than success amounts to."""
+    reason = f"{code_name(answer.code)}: {answer.remark}" if answer.remark else code_name(answer.code)
+    return CommandFailed(what, address, answer.code, reason, write_outcome(answer.code))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from nodes.client.client import Client
 from nodes.client.exchange import CallEnded
 from nodes.client.messages import COMPRESSED_ZLIB, Outgoing, compress, properties_text
-from nodes.client.outcomes import NOT_MASTER_CODES, RETRY_CODES, SEND_STATUS, LocalCode, code_name, write_outcome
+from nodes.client.outcomes import RETRY_CODES, SEND_STATUS, LocalCode, code_name, write_outcome
 from nodes.client.queues import DEFAULT_TOPIC, MessageQueue, is_retry_topic
 from nodes.client.results import Attempt, CommandFailed, Outcome, SendFailed, SendResult, SendStatus
 from nodes.client.selection import LatencyFaults, QueueRotation
@@ -179,7 +179,7 @@ class Producer:
         except (CallError, TimeoutError) as error:
             sent = isinstance(error, CallError) and error.sent
             code = LocalCode.CONNECTION_LOST if sent else LocalCode.CONNECT_FAILED
-            self.client.query_broker(chosen.broker_name, topic)
+            self.client.queries.about_broker(chosen.broker_name, topic)
             attempt = self._attempt(chosen, address, code, str(error) or "no connection in time", started_s)
             raise SendFailed((attempt,), load.message_id) from None
         return load.message_id
@@ -340,9 +340,7 @@ class Producer:
                 end = self._result(load, chosen, address, answer, status, started_s, before)
             else:
                 end = self._answered(chosen, address, answer, started_s)
-                leader = answer.ext.get("leader", "")
-                if answer.code in NOT_MASTER_CODES and not client.told_of_master(chosen.broker_name, leader):
-                    client.query_broker(chosen.broker_name, load.topic)
+                client.queries.heed(answer, chosen.broker_name, load.topic)
         if self._faults is not None:
             now_s = client.loop.time()
             failed = isinstance(end, Attempt)
@@ -397,11 +395,11 @@ class Producer:
         """Ask for the topic's route within the budget of a send. Returns the failed attempt if that gave nothing."""
         loop = self.client.loop
         started_s = loop.time()
-        self.client.use_topic(topic)
+        self.client.queries.use(topic)
         code: int
         try:
             async with asyncio.timeout_at(deadline_s):
-                await self.client.refresh_route(topic, borrow=self._config.auto_create_topics)
+                await self.client.queries.refresh(topic, borrow=self._config.auto_create_topics)
             return None
         except CommandFailed as error:
             code, reason = error.code, error.reason
@@ -417,7 +415,7 @@ class Producer:
         routes = self.client.routes
         if queue is None and any(q.broker_name != avoid for q in routes.publish_queues(topic)):
             return
-        query = self.client.query_broker(avoid, topic)
+        query = self.client.queries.about_broker(avoid, topic)
         if query is not None:
             left_s = min(self._config.name_server_timeout_s, deadline_s - self.client.loop.time())
             await asyncio.wait({query}, timeout=max(0.0, left_s))

@@ -40,7 +40,7 @@ class PullConsumer:
 
     async def queues(self, topic: str) -> tuple[MessageQueue, ...]:
         """The queues of a topic that can be read, sorted. Raises CommandFailed when no route can be had."""
-        await self.client.ensure_route(topic)
+        await self.client.queries.ensure(topic)
         return self.client.routes.subscribe_queues(topic)
 
     async def pull(
@@ -149,7 +149,7 @@ class PullConsumer:
             found = self._known_reader(queue, broker)
             if found is not None:
                 return found
-            query = None if asked else self.client.query_broker(queue.broker_name, queue.topic)
+            query = None if asked else self.client.queries.about_broker(queue.broker_name, queue.topic)
             if query is not None:
                 await asyncio.wait({query}, timeout=timeout_s)
         reason = f"no {'broker' if broker == 'any' else broker} of {queue.broker_name} is known"

@@ -78,7 +78,7 @@ class PushConsumer:
         version = max(self.client.clock.now_ms(), self._announced.get(topic, 0) + 1)
         self._subscriptions[topic] = parse_subscription(topic, expression, version)
         self._announced[topic] = version
-        self.client.use_topic(topic)
+        self.client.queries.use(topic)
         if self._tasks:
             self.client.heartbeat_soon()
             self._rebalance_now.set()
@@ -94,7 +94,7 @@ class PushConsumer:
             self.subscribe(retry_topic(self.group))
         for topic in self._subscriptions:
             try:
-                await self.client.ensure_route(topic)
+                await self.client.queries.ensure(topic)
             except CommandFailed as error:
                 # The retry topic is made by the first heartbeat; any other may be made later.
                 self.client.log.event("no-route-yet", topic=topic, reason=error.reason)
@@ -191,7 +191,7 @@ class PushConsumer:
 
     async def _rebalance(self, topic: str) -> bool:
         """Take this member's share of a topic. Returns whether it has it completely."""
-        await self.client.ensure_route(topic)
+        await self.client.queries.ensure(topic)
         queues = self.client.routes.subscribe_queues(topic)
         if self.config.model is MessageModel.BROADCASTING:
             share = queues

@@ -97,7 +97,7 @@ class QueueReader:
         client, config, queue = self._client, self._config, holding.queue
         found = client.reader(queue.broker_name, holding.suggested)
         if found is None:
-            client.query_broker(queue.broker_name, queue.topic)
+            client.queries.about_broker(queue.broker_name, queue.topic)
             return None, config.pull_retry_s
         commit_offset = None
         if config.model is MessageModel.CLUSTERING and found.broker_id == MASTER_ID:

@@ -194,7 +194,7 @@ def test_older_routes_do_not_take_the_place_of_newer_ones(tmp_path: Path) -> Non
         scene, old, new = actor.scene, Client(actor.scene.config()), Client(actor.scene.config())
         for client, port, at_s in ((old, 1, 10.0), (new, 2, 11.0)):
             client.routes.restore(routes_to(port))
-            client.routes_at_s = at_s
+            client.queries.told_at_s = at_s
         for client in (new, old):
             scene.keep_routes(client)
         assert (scene.routes, scene.routes_at_s) == (routes_to(2), 11.0)

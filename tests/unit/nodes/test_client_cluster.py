@@ -109,9 +109,9 @@ async def test_consumers_go_on_at_the_slave_while_the_master_is_away(cluster: Cl
     consumer = PushConsumer(
         client, "G", listener, QUICK, hooks=ConsumerHooks(on_pulled=lambda _, result: pulled.append(result))
     )
-    await client.ensure_route("T")
+    await client.queries.ensure("T")
     await cluster.brokers.pop("a0").close()
-    await client.refresh_route("T")
+    await client.queries.refresh("T")
     consumer.subscribe("T")
     await consumer.start()
     await until(lambda: len(listener.seen) == 10)
@@ -224,8 +224,8 @@ async def test_a_name_server_that_forgot_everything_costs_no_route(cluster: Clus
     )
     cluster.name_server = NameServer(fresh, EventLog("ns"), RealDisk())
     await cluster.name_server.start()
-    queries = client.route_queries
-    await until(lambda: client.route_queries >= queries + 3)
+    queries = client.queries.made
+    await until(lambda: client.queries.made >= queries + 3)
     await send_all(client, "T", 1)
 
 

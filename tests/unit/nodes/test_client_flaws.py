@@ -13,6 +13,7 @@ from nodes.client.exchange import Exchange
 from nodes.client.name_servers import NameServers
 from nodes.client.outcomes import LocalCode
 from nodes.client.results import Outcome, SendFailed
+from nodes.client.route_queries import RouteQueries
 from tests.unit.nodes import client_cluster, test_client_routes, test_client_send
 
 
@@ -34,8 +35,8 @@ from tests.unit.nodes import client_cluster, test_client_routes, test_client_sen
         ),
         (Exchange, "doubt", lambda *_: None, test_client_routes.test_a_connection_that_fell_silent_is_opened_anew),
         (
-            Client,
-            "query_broker",
+            RouteQueries,
+            "about_broker",
             lambda *_: None,
             test_client_send.test_a_refused_connection_is_certain_and_asks_for_the_route_at_once,
         ),

@@ -9,6 +9,7 @@ from nodes.client.config import ClientConfig
 from nodes.client.offset_calls import OffsetCalls
 from nodes.client.queues import MessageQueue
 from nodes.client.results import CommandFailed
+from nodes.client.route_queries import RouteQueries
 from nodes.remoting.codes import ResponseCode
 from nodes.remoting.command import Command, request
 
@@ -25,7 +26,7 @@ def test_a_consumer_whose_offset_is_refused_asks_who_the_master_is(monkeypatch: 
             return request(0).reply(ResponseCode.SERVICE_NOT_AVAILABLE.value, "this broker is SLAVE")
 
         monkeypatch.setattr(type(client.exchange), "call", refuse)
-        monkeypatch.setattr(Client, "query_broker", lambda _, name, topic="": asked.append((name, topic)))
+        monkeypatch.setattr(RouteQueries, "about_broker", lambda _, name, topic="": asked.append((name, topic)))
         monkeypatch.setattr(OffsetCalls, "address", lambda *_: "10.0.0.1:10911")
         try:
             with pytest.raises(CommandFailed, match="SLAVE"):

@@ -30,7 +30,7 @@ async def test_a_topic_that_does_not_exist_borrows_a_route_until_it_does(cluster
         assert producer.client.routes.is_provisional("New")
         assert len(producer.client.routes.publish_queues("New")) == 4
         cluster.route("New", {"broker-a": {0: "a0"}}, queues=3)
-        await producer.client.refresh_route("New")
+        await producer.client.queries.refresh("New")
         assert not producer.client.routes.is_provisional("New")
 
 
@@ -127,7 +127,7 @@ async def test_a_client_closes_while_it_begins_to_ask_for_a_route(cluster: FakeC
     async def poll() -> None:
         while True:
             try:
-                await client.refresh_route("T")
+                await client.queries.refresh("T")
             except CommandFailed:
                 await asyncio.sleep(0)
 
@@ -150,13 +150,13 @@ async def test_a_successor_polls_when_its_predecessor_would_have(cluster: FakeCl
     """Clients that live for one operation each would never ask otherwise."""
     async with producing(cluster) as producer:
         await producer.send("T", b"x")
-        snapshot, told_s = producer.client.routes.snapshot(), producer.client.routes_at_s
+        snapshot, told_s = producer.client.routes.snapshot(), producer.client.queries.told_at_s
     assert told_s is not None
     cluster.route("T", {"broker-a": {0: "a1"}})
     minute = 60.0
     async with producing(cluster, routes=snapshot, routes_at_s=told_s, poll_name_server_interval_s=minute) as early:
         await early.send("T", b"x")
-        assert early.client.route_queries == 0
+        assert early.client.queries.made == 0
     due_s = told_s - minute
     async with producing(cluster, routes=snapshot, routes_at_s=due_s, poll_name_server_interval_s=minute) as late:
         await until(lambda: late.client.routes.master("broker-a") == cluster.brokers["a1"].address)
@@ -219,7 +219,7 @@ def test_nothing_listens_anywhere() -> None:
         await client.start()
         try:
             with pytest.raises(CommandFailed) as caught:
-                await client.ensure_route("T")
+                await client.queries.ensure("T")
             assert caught.value.code == LocalCode.NO_NAME_SERVER
             assert "refused" in str(caught.value)
         finally:
@@ -243,7 +243,7 @@ async def test_who_has_no_master_asks_for_the_route_until_there_is_one(cluster: 
     """A reader that went to the slave must learn of the master's return long before the ordinary poll."""
     cluster.route("T", {"broker-a": {1: "a1"}})
     async with producing(cluster, poll_name_server_interval_s=3600.0) as producer:
-        await producer.client.ensure_route("T")
+        await producer.client.queries.ensure("T")
         assert producer.client.routes.master("broker-a") is None
         cluster.route("T", {"broker-a": {0: "a0", 1: "a1"}})
         await until(lambda: producer.client.routes.master("broker-a") is not None)

@@ -103,7 +103,7 @@ async def test_a_timeout_is_unknown(cluster: FakeCluster) -> None:
 @story()
 async def test_a_refused_connection_is_certain_and_asks_for_the_route_at_once(cluster: FakeCluster) -> None:
     async with producing(cluster) as producer:
-        await producer.client.refresh_route("T")
+        await producer.client.queries.refresh("T")
         await cluster.brokers["a0"].stop()
         failed = await failure(producer.send("T", b"x"))
         assert (failed.code, failed.certain) == (LocalCode.CONNECT_FAILED, True)
@@ -139,7 +139,7 @@ async def test_an_outstanding_answer_asks_for_the_route_one_query_at_a_time(clus
     """Fifty sends wait for one broker; the name server is slow: one query is outstanding, not fifty."""
     cluster.brokers["a0"].silent = True
     async with producing(cluster, route_query_after_s=0.05, name_server_timeout_s=30, api_timeout_s=30) as producer:
-        await producer.client.refresh_route("T")
+        await producer.client.queries.refresh("T")
         cluster.name_servers[0].silent = True
         sends = [asyncio.ensure_future(failure(producer.send("T", b"x"))) for _ in range(50)]
         await until(lambda: cluster.route_queries() == 2)
