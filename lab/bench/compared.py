@@ -40,12 +40,12 @@ QUICK_SECONDS: Final = 0.5
 
 @dataclass(slots=True)
 class Samples:
-    """What the runs of both sides gave, by figure and side, and what could not be measured."""
+    """What the runs of both sides gave, by figure and side, and what has to be said about them."""
 
     values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
     more_is_better: dict[str, bool] = field(default_factory=dict)
-    lacking: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     raw: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, name: str, side: str, value: float, unit: str, *, more_is_better: bool = False) -> None:
@@ -94,7 +94,7 @@ def throughput(
                         place = "ext4 image in tmpfs" if rig.on_image else "plain folder (no right to mount)"
                         _one(samples, rig, side.name, name, load, seconds)
                 except LabError as error:
-                    samples.lacking.append(f"{name}, run {turn + 1}, {side.name}: {brief(error)}")
+                    samples.notes.append(f"{name}, run {turn + 1}, {side.name}: {brief(str(error))}")
                     say(f"not measured: {error}")
     return place
 
@@ -129,7 +129,7 @@ def _one(samples: Samples, rig: Rig, side: str, name: str, load: JavaLoad | None
         samples.add(figure, side, got["acks_per_s"], "acks/s", more_is_better=True)
         samples.raw.append({"figure": figure, "side": side, **got})
         if got["weak"] or got["failed"]:
-            samples.lacking.append(f"{figure}, {side}: {got['weak']} weak and {got['failed']} failed are not counted")
+            samples.notes.append(f"{figure}, {side}: {got['weak']} weak and {got['failed']} failed are not counted")
     samples.add(f"{name}, memory of all nodes", side, rig.memory_mb(), "MB")
 
 
@@ -137,7 +137,7 @@ def write(path: Path, samples: Samples, found: Sequence[Figure], facts: Mapping[
     """Medians, all values of all runs, and what is missing."""
     rows = [{"name": f.name, "ours": f.value, "unit": f.unit, "goal": f.goal, "met": f.met} for f in found]
     value = {"machine": facts, "figures": rows, "samples": samples.values, "runs": samples.raw}
-    path.write_text(json.dumps({**value, "lacking": samples.lacking}, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps({**value, "notes": samples.notes}, indent=1, ensure_ascii=False) + "\n")
 
 
 @click.command()
@@ -173,9 +173,9 @@ def main(
             for row in measure_rto(version, client_version, clients or tuple(RTO_CLIENTS), runs, quick, say):
                 side = ours.name if row.ours else apache.name
                 samples.raw.append(row.to_json() | {"side": side})
-                if row.upper_s is None:
-                    samples.lacking.append(f"{row.figure}, {side}: {row.words}")
-                else:
+                if row.words:
+                    samples.notes.append(f"{row.figure}, {side}: {row.words}")
+                if row.upper_s is not None:
                     samples.add(row.figure, side, row.upper_s, "s")
     except LabError as error:
         raise click.ClickException(str(error)) from None
@@ -185,7 +185,7 @@ def main(
     click.echo(table(found))
     if quick:
         click.echo("note: --quick shows that all of it works; these are no measurements")
-    for words in samples.lacking:
+    for words in samples.notes:
         click.echo(f"note: {words}")
     click.echo(f"logs: {facts.get('file_system', 'the run folders')}, the same for both sides; written to {out}")
 

@@ -37,7 +37,7 @@ BRIEF: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class RtoRow:
-    """One fault of one run: the upper bound of its RTO, None with words if there is none."""
+    """One fault of one run: the upper bound of its RTO, None if there is none; words where something has to be said."""
 
     figure: str
     ours: bool
@@ -50,9 +50,9 @@ class RtoRow:
         return asdict(self)
 
 
-def brief(error: Exception) -> str:
-    """The beginning of an error's first line: what nodes said last can be long."""
-    return str(error).partition("\n")[0][:BRIEF]
+def brief(text: str) -> str:
+    """The beginning of the first line: what nodes said last can be long."""
+    return text.partition("\n")[0][:BRIEF]
 
 
 def figure_name(kind: str, client: str) -> str:
@@ -102,7 +102,7 @@ def _rows(plan: Plan, client: str, ours: bool, say: Callable[[str], None]) -> It
     except LabError as error:
         say(f"not measured: {error}")
         yield from (
-            RtoRow(figure_name(kind, client), ours, None, "", f"not available: {brief(error)}") for kind in KINDS
+            RtoRow(figure_name(kind, client), ours, None, "", f"not available: {brief(str(error))}") for kind in KINDS
         )
         return
     if INTERRUPTED in verdict["why"]:
@@ -115,10 +115,12 @@ def rows_of(verdict: Mapping[str, Any], client: str, ours: bool) -> Iterator[Rto
     record = next((one for one in verdict["records"] if one["checker"].split()[0] == "C14"), None)
     service = {} if record is None else record["details"].get("service", {})
     word = str(verdict["headline"]).split()[0]
+    about = f"the run is {word}" + "".join(f": {brief(why)}" for why in verdict["why"][:1])
     for kind in KINDS:
         found = service.get(kind)
         if found is None or found["rto"] is None or found["rto"][1] is None:
             state = "was not measured" if found is None else f"did not end before the next fault ({found['state']})"
-            yield RtoRow(figure_name(kind, client), ours, None, word, f"{state}; the run is {word}")
+            yield RtoRow(figure_name(kind, client), ours, None, word, f"{state}; {about}")
         else:
-            yield RtoRow(figure_name(kind, client), ours, float(found["rto"][1]), word)
+            upper_s = float(found["rto"][1])
+            yield RtoRow(figure_name(kind, client), ours, upper_s, word, "" if word == "valid" else about)

@@ -66,13 +66,13 @@ def test_an_interrupted_measurement_ends(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_side_that_could_not_be_measured_has_no_figure(tmp_path: Path) -> None:
     """It is no zero, and no goal that is met."""
     made = samples([10], [])
-    made.lacking.append("sends, theirs: it did not come up")
+    made.notes.append("sends, theirs: it did not come up")
     found = figures(made, "ours", "theirs", factor_of)
     assert [(row.goal, row.met, row.compared_to) for row in found] == [(None, None, "theirs: not available")]
     assert figures(samples([], [8]), "ours", "theirs", factor_of) == []
     write(tmp_path / "out.json", made, found, {"cpus": 2})
     told = json.loads((tmp_path / "out.json").read_text())
-    assert told["lacking"] == ["sends, theirs: it did not come up"]
+    assert told["notes"] == ["sends, theirs: it did not come up"]
     assert told["samples"] == {"sends": {"ours": [10]}}
 
 
@@ -92,6 +92,7 @@ def test_both_sides_are_hurt_by_the_same_plan(client: str) -> None:
 def verdict(**service: Any) -> dict[str, Any]:
     return {
         "headline": "unknown — order",
+        "why": ["C6 order: 3 faults\nand more", "C7"],
         "records": [{"checker": "C1", "details": {}}, {"checker": "C14", "details": {"service": service}}],
     }
 
@@ -101,12 +102,16 @@ def test_what_was_not_measured_is_said_and_is_no_recovery() -> None:
     kill = {"state": "recovered", "rto": [1.18, 2.34]}
     censored = {"state": "censored", "rto": [8.4, None]}
     good, bad = rows_of(verdict(kill=kill, blackhole=censored), "python", ours=True)
-    assert (good.upper_s, good.verdict) == (2.34, "unknown")
-    assert (bad.upper_s, bad.words) == (None, "did not end before the next fault (censored); the run is unknown")
-    assert [row.words for row in rows_of(verdict(), "python", ours=True)] == [
-        "was not measured; the run is unknown"
+    about = "the run is unknown: C6 order: 3 faults"
+    assert (good.upper_s, good.verdict, good.words) == (2.34, "unknown", about)
+    assert (bad.upper_s, bad.words) == (None, f"did not end before the next fault (censored); {about}")
+    assert [row.words for row in rows_of(verdict(), "python", ours=True)] == [f"was not measured; {about}"] * 2
+    nothing = {"headline": "invalid", "why": [], "records": []}
+    assert [(row.upper_s, row.words) for row in rows_of(nothing, "python", ours=False)] == [
+        (None, "was not measured; the run is invalid")
     ] * 2
-    assert all(row.upper_s is None for row in rows_of({"headline": "invalid", "records": []}, "python", ours=False))
+    valid = verdict(kill=kill, blackhole=kill) | {"headline": "valid"}
+    assert [row.words for row in rows_of(valid, "python", ours=True)] == ["", ""]
 
 
 def test_a_release_promises_what_ours_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
