@@ -220,12 +220,14 @@ class DrainPhase:
             self._record.step("D6", str(queue), ok, detail, self._cluster.excluded())
 
     async def _told(self, outcome: Outcome, deadline_ns: int) -> Mapping[str, NodeStatus]:
-        """Statuses of all members of ready groups, each of which, where they elect, knows all of what is committed.
+        """Statuses of all members of ready groups, each of which has all that any of them had at the first look.
 
-        A member hears with its leader's next heartbeat that the sentinels are committed, and indexes them only then.
-        One that did not answer is asked again: it runs, and only all of them tell what is committed. What is still
-        unknown at the deadline is dumped as it is, and left undecided by C7.
+        A slave that nobody waits for copies the sentinels a moment after they were acknowledged. A member of a group
+        that elects hears with its leader's next heartbeat that they are committed, and indexes them only then. One that
+        did not answer is asked again: it runs, and only all of them tell what there is. They get as long as for getting
+        ready, however little of the budget is left; then they are dumped as they are.
         """
+        deadline_ns = max(deadline_ns, time.monotonic_ns() + self._bounds.recover_within.ns)
         ready = [group for group in self._topology.groups if outcome.ready.get(group.name)]
         goal: dict[str, int] = {}
         while True:
@@ -236,7 +238,7 @@ class DrainPhase:
                 if not statuses.keys() >= set(members):
                     behind = True
                     continue
-                known = [view.commit for node in members if (view := statuses[node].raft) is not None]
+                known = [_heard(statuses[node]) for node in members]
                 behind |= min(known, default=0) < goal.setdefault(group.name, max(known, default=0))
             if not behind or time.monotonic_ns() >= deadline_ns:
                 return statuses
@@ -290,3 +292,8 @@ class DrainPhase:
 
     def _step(self, rule: str, ok: bool, detail: str) -> None:
         self._record.step(rule, EVERYTHING, ok, detail, self._cluster.excluded())
+
+
+def _heard(status: NodeStatus) -> int:
+    """How much of the log a replica holds as final: what it knows to be committed, or in master/slave its end."""
+    return status.end if status.raft is None else status.raft.commit

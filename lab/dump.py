@@ -5,6 +5,7 @@ import hashlib
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -62,15 +63,16 @@ class Index:
         return offset_log, size
 
 
-async def dump_replica(
-    system: System, status: NodeStatus, group: str, queues: Mapping[tuple[str, int], object], path: Path
-) -> Dump:
-    """Read the whole log and index of one replica into ``path``; if that fails, ``complete`` is False with a reason."""
+async def dump_replica(system: System, status: NodeStatus, group: str, path: Path) -> Dump:
+    """Read the log of one replica up to the end that it told, and its index, into ``path``.
+
+    Records that came later are left out: the index was read before them, and would seem to lack them. If something
+    cannot be read, ``complete`` is False with a reason.
+    """
     dump = Dump(status.node, status.begin, status.begin, complete=False)
-    index = await _read_index(system, status.node, queues)
+    index = await _read_index(system, status)
     if index is None:
         dump.reason = "the queue index could not be read"
-        index = Index()
     with path.open("wb") as raw, zstandard.ZstdCompressor(level=ZSTD_LEVEL).stream_writer(raw) as out:
         await _copy_log(system, status, group, index, out, dump)
     dump.digest = await asyncio.to_thread(_file_digest, path)
@@ -78,7 +80,9 @@ async def dump_replica(
     return dump
 
 
-async def _copy_log(system: System, status: NodeStatus, group: str, index: Index, out: BinaryIO, dump: Dump) -> None:
+async def _copy_log(
+    system: System, status: NodeStatus, group: str, index: Index | None, out: BinaryIO, dump: Dump
+) -> None:
     """Write a line for each record; if the log cannot be read to its end, ``dump`` has the reason."""
     starts = [(start, number) for number, _, start in status.epochs]
     offset = status.begin
@@ -87,7 +91,8 @@ async def _copy_log(system: System, status: NodeStatus, group: str, index: Index
         if piece is None or not piece.data:
             dump.reason = dump.reason or f"the log could not be read from offset {offset}"
             return
-        lines = lines_of(piece.data, system.entries(piece.data, offset), group, index, starts, dump)
+        entries = takewhile(lambda entry: entry.offset < status.end, system.entries(piece.data, offset))
+        lines = lines_of(piece.data, entries, group, index, starts, dump)
         try:
             await asyncio.to_thread(_write, lines, out)  # thousands of records: the lab looks at others meanwhile
         except RecordError as error:
@@ -111,12 +116,17 @@ def _write(lines: Iterable[Mapping[str, Any]], out: BinaryIO) -> None:
 
 
 def lines_of(
-    data: bytes, entries: Iterable[LogEntry], group: str, index: Index, starts: list[tuple[int, int]], dump: Dump
+    data: bytes,
+    entries: Iterable[LogEntry],
+    group: str,
+    index: Index | None,
+    starts: list[tuple[int, int]],
+    dump: Dump,
 ) -> Iterator[dict[str, Any]]:
     """One line for each entry of a piece of log.
 
-    A record whose checksum does not hold is said to be so (``c``), and the walk goes on behind it. Raises RecordError
-    at the first that cannot be a record.
+    A record whose checksum does not hold is said to be so (``c``), and the walk goes on behind it. Without an index
+    nothing is said of where it points (``x``). Raises RecordError at the first that cannot be a record.
     """
     for entry in entries:
         here, size = entry.offset, entry.size
@@ -152,18 +162,22 @@ def lines_of(
             "q": None if internal else f"{message.topic}/{group}/{head.queue_id}",
             "k": -1 if internal else head.queue_offset,
             "v": value,
-            "x": internal or index.points_to(message.topic, head.queue_id, head.queue_offset) == place,
+            "x": internal
+            or (None if index is None else index.points_to(message.topic, head.queue_id, head.queue_offset) == place),
             **({} if sound else {"c": False}),
         }
 
 
-async def _read_index(system: System, node: str, queues: Mapping[tuple[str, int], object]) -> Index | None:
+async def _read_index(system: System, status: NodeStatus) -> Index | None:
+    queues = await system.indexed(status)
+    if queues is None:
+        return None
     index = Index()
     for topic, queue_id in queues:
         data = b""
         begin = offset = 0
         while True:
-            answer = await system.read_index(node, topic, queue_id, offset)
+            answer = await system.read_index(status.node, topic, queue_id, offset)
             if answer is None:
                 return None
             piece, low, high = answer

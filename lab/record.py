@@ -1,6 +1,7 @@
 """What the lab itself writes into the history: phases, drain steps, exits, samples, log patterns, final states."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from lab.cluster.supervisor import NodeExit
@@ -117,10 +118,12 @@ class LabRecord:
         """Any other event of the lab."""
         self._write(f, value)
 
-    def patterns(self, folder: RunDir, nodes: Sequence[str], patterns: Sequence[LogPattern]) -> None:
-        """Look through the nodes' own logs for lines that must not be there."""
+    def patterns(
+        self, folder: RunDir, nodes: Sequence[str], patterns: Sequence[LogPattern], files: Sequence[str]
+    ) -> None:
+        """Look through the nodes' own logs for lines that must not be there; ``files`` as of `System.log_files`."""
         for node in nodes:
-            for pattern, line in _matches(folder, node, patterns):
+            for pattern, line in _matches(folder.node(node), patterns, files):
                 value = {"node": node, "pattern": pattern.name, "line": line[:300], "severity": pattern.severity}
                 self._write("log-pattern", value)
 
@@ -166,12 +169,9 @@ def raft_status(status: NodeStatus, topic: str, group: str) -> dict[str, Any]:
     return value | {name: position for name, position in told.items() if position is not None}
 
 
-def _matches(folder: RunDir, node: str, patterns: Sequence[LogPattern]) -> Iterator[tuple[LogPattern, str]]:
+def _matches(folder: Path, patterns: Sequence[LogPattern], files: Sequence[str]) -> Iterator[tuple[LogPattern, str]]:
     counts: dict[str, int] = {}
-    for name in ("log.jsonl", "stderr"):
-        path = folder.node(node) / name
-        if not path.exists():
-            continue
+    for path in [path for name in files for path in sorted(folder.glob(name))]:
         with path.open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 for pattern in patterns:

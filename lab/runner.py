@@ -272,7 +272,8 @@ class Run:
         if self.plan.load.workload == "queue" and self.plan.load.consumers:
             final = GroupFinal(self.plan, stage, outcome, survivors.dumps)
             self.record.note("group-final", await final.value())
-        self.record.patterns(self.folder, stage.supervisor.nodes(), stage.system.log_patterns)
+        system = stage.system
+        self.record.patterns(self.folder, stage.supervisor.nodes(), system.log_patterns, system.log_files)
         self._elections()
         await self._hear_recorded()
         self.record.phase("drain-end")

@@ -99,8 +99,7 @@ class Survivors:
         """D7 for one replica."""
         node = status.node
         name = f"{node}.jsonl.zst" if turn == 1 else f"{node}.{turn}.jsonl.zst"
-        queues = {_topic_and_queue(key): None for key in status.queues}
-        dump = await dump_replica(self._stage.system, status, group.name, queues, self._stage.folder.replicas / name)
+        dump = await dump_replica(self._stage.system, status, group.name, self._stage.folder.replicas / name)
         self.dumps[node] = dump
         self._record.note(
             "dump",
@@ -151,8 +150,3 @@ def committed(status: NodeStatus, dump: Dump) -> int:
     """Where the replica says that its committed part ends; of a log that was not read whole, never beyond that."""
     said = int(status.raw.get("confirm", dump.end)) if status.raft is None else status.raft.commit
     return said if dump.complete else min(said, dump.end)
-
-
-def _topic_and_queue(key: str) -> tuple[str, int]:
-    topic, _, queue_id = key.rpartition("@")
-    return topic, int(queue_id)

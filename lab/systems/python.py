@@ -6,7 +6,7 @@ Control never shares a wire with the experiment: each question enters the node's
 import asyncio
 import struct
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -20,7 +20,7 @@ from lab.plan import Plan
 from lab.rundir import RunDir
 from lab.systems.dledger import LEADER, elects, listings, member_id, member_settings, raft_view
 from lab.systems.log_entries import LogEntry, plain_entries
-from lab.systems.system import Assigned, Listing, LogPattern, LogPiece, NodeStatus
+from lab.systems.system import Assigned, Listing, LogPattern, LogPiece, NodeStatus, queue_of
 from lab.topology import BROKER_PORT, HA_PORT, MEMBER_PORT, NAMESRV_PORT, Group, Topology, flush_of, settings_of, truth
 from nemesis.world import LeverError, Patience
 from nodes.config import write_properties
@@ -54,7 +54,7 @@ class PythonSystem:
         LogPattern("unhandled", '"event":"unhandled-exception"', "violation"),
         LogPattern("traceback", "Traceback (most recent call last)", "violation"),
     )
-
+    log_files: tuple[str, ...] = ("log.jsonl", "stderr")
     ready_s: float = 0.0
     patience: Patience = Patience()
     ask_s: float = ASK_TIMEOUT_S
@@ -295,6 +295,10 @@ class PythonSystem:
     def entries(self, data: bytes, offset: int) -> Iterator[LogEntry]:
         """Plain records."""
         return plain_entries(data, offset)
+
+    async def indexed(self, status: NodeStatus) -> Collection[tuple[str, int]] | None:
+        """Those of the status: what our nodes tell to be in their log, or to be committed, they have indexed."""
+        return [queue_of(key) for key in status.queues]
 
     async def read_index(self, node: str, topic: str, queue_id: int, offset: int) -> tuple[bytes, int, int] | None:
         """LAB_READ_INDEX."""

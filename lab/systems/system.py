@@ -1,6 +1,6 @@
 """What a system under test must offer to the lab. The lab's other modules know nodes only through this."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -61,6 +61,12 @@ class NodeStatus:
     raft: RaftView | None = None  # of members of groups that elect
 
 
+def queue_of(key: str) -> tuple[str, int]:
+    """Topic and number of a queue that is called ``topic@number``."""
+    topic, _, number = key.rpartition("@")
+    return topic, int(number)
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """One broker group in the route of a topic."""
@@ -94,6 +100,7 @@ class System(Protocol):
     name: str
     not_applicable: Mapping[str, str]
     log_patterns: tuple[LogPattern, ...]
+    log_files: tuple[str, ...]  # where they are looked for: patterns of paths in a node's folder
     ready_s: float  # what its nodes may take to start, where that is longer than the plan says
     patience: Patience  # how long proofs wait for its nodes
 
@@ -135,6 +142,13 @@ class System(Protocol):
 
     def entries(self, data: bytes, offset: int) -> Iterator[LogEntry]:
         """How such a piece that begins at ``offset`` is cut into entries. Raises RecordError."""
+        ...
+
+    async def indexed(self, status: NodeStatus) -> Collection[tuple[str, int]] | None:
+        """Topic and number of every queue, once their index has all of the log below the end that ``status`` tells.
+
+        What it still lacks after a while, it has lost. None if nobody can tell how far it is.
+        """
         ...
 
     async def read_index(self, node: str, topic: str, queue_id: int, offset: int) -> tuple[bytes, int, int] | None:

@@ -18,7 +18,7 @@ from lab.systems.rocketmq import controller_port
 from lab.systems.rocketmq.keys import differences, translated
 from lab.systems.rocketmq.release import Release
 from lab.systems.rocketmq.switch_log import switches_in
-from lab.systems.rocketmq.system import CONTROLLER_KEYS, RocketMQSystem, delayed_of, without_flaws
+from lab.systems.rocketmq.system import CONTROLLER_KEYS, RocketMQSystem, delayed_of, with_readable_queues, without_flaws
 from lab.systems.system import NodeStatus
 from lab.topology import CONTROLLER_PORT, Topology, guaranteed, settings_of, truth
 from nemesis.world import LeverError
@@ -61,6 +61,7 @@ def check_controlled(plan: Plan, found: Release) -> None:
     translated(found, "broker", settings_of(plan, master=True))
     translated(found, "controller", {key: truth(value) for key, value in plan.namesrv.items()})
     without_flaws(plan)
+    with_readable_queues(plan)
 
 
 class ControlledRocketMQ(RocketMQSystem):
@@ -72,7 +73,6 @@ class ControlledRocketMQ(RocketMQSystem):
     def __init__(self, plan: Plan, topology: Topology, folder: RunDir, hosts: Hosts) -> None:
         super().__init__(plan, topology, folder, hosts)
         self._leader: str | None = None  # the name server whose controller led the others when last asked
-        self._unindexed: dict[str, tuple[int, float]] = {}  # the end of a log that no queue leads to, and since when
 
     # --- configuration
 
@@ -232,21 +232,6 @@ class ControlledRocketMQ(RocketMQSystem):
     async def _ends(self, node: str) -> tuple[int, int] | None:
         known = await self._epochs(node)
         return None if known is None else (await self._read(self._store(node).begin), known.end)
-
-    async def _indexed(self, node: str) -> bool:
-        """A replica indexes what is confirmed, and is not behind when it has done that: the end of its log may be.
-
-        What was waited for once in vain is not waited for again with the next queue: a dump has but so much time.
-        """
-        known = await self._epochs(node)
-        if known is None or await self._read(self._store(node).indexed_end) >= known.end:
-            return known is not None
-        now = asyncio.get_running_loop().time()
-        end, since = self._unindexed.get(node, (known.end, now))
-        if end != known.end:
-            since = now
-        self._unindexed[node] = known.end, since
-        return now - since >= self.dispatch_s
 
     async def _in_sync(self, group: str) -> controller_port.InSync | None:
         """The set of a group as the leader of the controllers tells it, who is asked first once it is known."""

@@ -9,7 +9,7 @@ by the lab, since master/slave groups have none.
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -24,7 +24,7 @@ from lab.systems.rocketmq.keys import differences, translated
 from lab.systems.rocketmq.programs import java_program
 from lab.systems.rocketmq.release import Release, ReleaseMissing, release
 from lab.systems.rocketmq.store_files import StoreFiles
-from lab.systems.system import Assigned, LogPattern, LogPiece, NodeStatus
+from lab.systems.system import Assigned, LogPattern, LogPiece, NodeStatus, queue_of
 from lab.topology import BROKER_PORT, HA_PORT, NAMESRV_PORT, Topology, copies_of, settings_of, topology_of, truth
 from nemesis.world import LeverError, Patience
 from nodes.config import write_properties
@@ -40,10 +40,13 @@ INDEX_PIECE: Final = 100_000
 ESTABLISHED: Final = "01"
 METADATA_POLL_S: Final = 0.5
 DISPATCH_POLL_S: Final = 0.1
+DISPATCH_MOST: Final = 4  # times as long at most, while it comes nearer or does not answer
 SCHEDULE_TOPIC: Final = "SCHEDULE_TOPIC_XXXX"
 # JVMs start slowly, and a group that elects hears nothing for up to 8 s before it votes.
 PATIENCE: Final = Patience(ask_s=2.0, start_s=120.0, resume_s=30.0, promote_s=120.0, elect_s=40.0)
 CONTROLLER_KEYS: Final = ("enableControllerMode", "enableControllerInNamesrv")
+STORE_TYPE: Final = "storeType"
+FILE_STORE: Final = "default"
 PING_S: Final = 5.0  # one that is given up is worked off all the same, and a JVM that starts has enough to do
 ASK_S: Final = 3.0
 STATUS_S: Final = 4.0  # for all questions of a status: checkers take 5 s without a word for not having looked
@@ -86,6 +89,7 @@ def check_rocketmq(plan: Plan) -> list[str]:
         translated(found, "broker", settings_of(plan, master=master))
     translated(found, "namesrv", {key: truth(value) for key, value in plan.namesrv.items()})
     without_flaws(plan)
+    with_readable_queues(plan)
     return without_effect
 
 
@@ -93,6 +97,17 @@ def without_flaws(plan: Plan) -> None:
     """Raise PlanError for planted flaws, which a release cannot have."""
     if plan.flaws:
         raise PlanError("flaws are planted in our own nodes only: leave them out with system rocketmq")
+
+
+def with_readable_queues(plan: Plan) -> None:
+    """Raise PlanError for a store (5.x) whose consume queues are no files of entries, as the lab reads them."""
+    tables = {"broker": plan.broker, "master": plan.master, "slave": plan.slave}
+    for table, settings in tables.items():
+        if truth(settings.get(STORE_TYPE, FILE_STORE)) != FILE_STORE:
+            raise PlanError(
+                f"{STORE_TYPE} in [{table}]: the lab reads consume queues from a broker's files, which only a store of "
+                f"type {FILE_STORE} has: leave it out"
+            )
 
 
 def _not_by_controller(plan: Plan) -> None:
@@ -120,7 +135,9 @@ class RocketMQSystem(PythonSystem):
     patience: Patience = PATIENCE
     ask_s: float = ASK_S
     status_s: float = STATUS_S
-    dispatch_s: float = 5.0  # a queue that lacks an entry for longer has lost it
+    # 4.x writes where the lab's own configuration says, 5.x below its home
+    log_files: tuple[str, ...] = ("stderr", "*-release.log", "home/logs/rocketmqlogs/*.log")
+    dispatch_s: float = 5.0  # a dispatcher that stood still for longer, and answers, has lost what it lacks
 
     def __init__(self, plan: Plan, topology: Topology, folder: RunDir, hosts: Hosts) -> None:
         self.release = release_of(plan)
@@ -211,11 +228,11 @@ class RocketMQSystem(PythonSystem):
         return self._settings(node)
 
     async def status(self, node: str) -> NodeStatus | None:
-        """What the broker is; None if it does not tell in time."""
+        """What the broker is; None if it does not tell in time, or its files are taken away meanwhile."""
         try:
             async with asyncio.timeout(self.status_s):
                 return await self._status(node)
-        except TimeoutError:
+        except (TimeoutError, FileNotFoundError):
             return None
 
     async def _status(self, node: str) -> NodeStatus | None:
@@ -286,25 +303,44 @@ class RocketMQSystem(PythonSystem):
     async def read_log(self, node: str, offset: int) -> LogPiece | None:
         """From the files, up to the end that the broker tells."""
         ends = await self._ends(node)
-        return None if ends is None else await self._read(self._store(node).read_log, offset, ends[1])
+        return None if ends is None else await self._unless_gone(self._store(node).read_log, offset, ends[1])
 
-    async def read_index(self, node: str, topic: str, queue_id: int, offset: int) -> tuple[bytes, int, int] | None:
-        """From the files, once the dispatcher that writes them has come to the end of the log, or after a while.
+    async def indexed(self, status: NodeStatus) -> Collection[tuple[str, int]] | None:
+        """The queues, once the dispatcher that writes them has come to the end of the log, or stands still before it.
 
-        None if the broker never told how far that is: what is not indexed may only not be so yet.
+        What it is behind is told of what it may dispatch, which is not always the end of the log: of a slave in
+        controller mode it is what that slave has heard to be confirmed, and of 5.3 with SYNC_FLUSH what is synced. So
+        the queues themselves must lead there. One that does not tell how far it is, or still comes nearer, may be
+        short of processor time: nobody knows then what it has lost.
         """
         clock = asyncio.get_running_loop().time
-        behind: int | None = None
-        deadline = clock() + self.dispatch_s
+        node, goal, begun = status.node, self._indexed_goal(status), clock()
+        seen, since, there = None, begun, False
         while True:
             runtime = await self._runtime(node)
-            behind = behind if runtime is None else int(runtime.get("dispatchBehindBytes", "0"))
-            if (behind is not None and behind <= 0 and await self._indexed(node)) or clock() >= deadline:
-                break
+            if runtime is None:
+                seen = None
+            else:
+                behind = int(runtime.get("dispatchBehindBytes", "0"))
+                end = await self._unless_gone(self._store(node).indexed_end) or 0
+                there = end >= goal
+                if there and behind <= 0:
+                    break
+                if seen != (behind, end):
+                    seen, since = (behind, end), clock()
+                elif clock() - since >= self.dispatch_s:
+                    break
+            if clock() - begun >= DISPATCH_MOST * self.dispatch_s:
+                if there:
+                    break
+                return None
             await asyncio.sleep(DISPATCH_POLL_S)
-        if behind is None:
-            return None
-        return await self._read(self._store(node).read_index, topic, queue_id, offset, INDEX_PIECE)
+        queues = await self._unless_gone(self._store(node).queues)
+        return None if queues is None else sorted({queue_of(key) for key in (*status.queues, *queues)})
+
+    async def read_index(self, node: str, topic: str, queue_id: int, offset: int) -> tuple[bytes, int, int] | None:
+        """From the files."""
+        return await self._unless_gone(self._store(node).read_index, topic, queue_id, offset, INDEX_PIECE)
 
     async def close(self) -> None:
         """Close the side channel, and give up what is still being read."""
@@ -313,10 +349,9 @@ class RocketMQSystem(PythonSystem):
 
     # --- inside
 
-    async def _indexed(self, node: str) -> bool:
-        """Whether a dispatcher that is not behind has come to the end of the log."""
-        del node
-        return True
+    def _indexed_goal(self, status: NodeStatus) -> int:
+        """The log offset to which the queues of this replica must lead."""
+        return status.end
 
     async def _read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Read files in a thread beside the loop: the lab goes on looking at all nodes while it has much to read.
@@ -324,6 +359,13 @@ class RocketMQSystem(PythonSystem):
         In one thread, so that nobody reads the same files at the same time; what is given up is read to its end there.
         """
         return await asyncio.wrap_future(self._reader.submit(function, *args, **kwargs))
+
+    async def _unless_gone(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Read files; None if they are taken away meanwhile, as a fault does that destroys the node."""
+        try:
+            return await self._read(function, *args, **kwargs)
+        except FileNotFoundError:
+            return None
 
     def _store(self, node: str) -> StoreFiles:
         return StoreFiles(self._folder.node(node) / "store")

@@ -396,6 +396,21 @@ def test_what_a_member_never_hears_is_dumped_as_it_is() -> None:
     assert [one.raft.commit for one in cluster.dumped_at if one.raft] == [100, 60]
 
 
+def test_a_slave_is_dumped_once_it_has_the_sentinels() -> None:
+    """An ASYNC_MASTER acknowledges them before the slave has them; then they are a log that it lacks."""
+    cluster, clients, looks = FakeCluster(), FakeClients(), 0
+
+    def late() -> Mapping[str, NodeStatus]:
+        nonlocal looks
+        looks += "drain 2" in clients.calls
+        end = 60 if 0 < looks < 3 else 100
+        return {MASTER.node: MASTER, SLAVE.node: replace(SLAVE, end=end)}
+
+    cluster.statuses_now = late
+    drained(cluster, clients, replace_bounds(budget="1ms", recover_within="60s"))
+    assert [one.end for one in cluster.dumped_at] == [100, 100], "even if nothing of the budget is left"
+
+
 def test_a_dump_tells_the_commit_position_as_the_member_said_it() -> None:
     """Beyond the end of a log that was read whole it is what the checkers look for."""
     said = member("broker-a-1", commit=160)

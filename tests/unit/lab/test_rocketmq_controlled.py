@@ -175,12 +175,7 @@ def test_a_slave_has_indexed_all_when_its_queues_lead_to_the_end_of_its_log(
     """It calls itself not behind as soon as it has indexed what it knows to be confirmed: its last record was taken for
     one that its queue lacks."""
     made.told = {NODES[1]: [epochs((1, 0), end=900, broker_id=2)]}
-    ends, read = [400, 400, 900], 0
-
-    def read_index(self: StoreFiles, *place: object) -> tuple[bytes, int, int]:
-        nonlocal read
-        read += 1
-        return b"", 0, 0
+    ends = [400, 400, 900]
 
     async def runtime(node: str) -> dict[str, str]:
         return {"dispatchBehindBytes": "0"}
@@ -188,20 +183,10 @@ def test_a_slave_has_indexed_all_when_its_queues_lead_to_the_end_of_its_log(
     monkeypatch.setattr(made, "_runtime", runtime)
     monkeypatch.setattr(system, "DISPATCH_POLL_S", 0.0)
     monkeypatch.setattr(StoreFiles, "indexed_end", lambda self: ends.pop(0))
-    monkeypatch.setattr(StoreFiles, "read_index", read_index)
-    assert asyncio.run(made.read_index(NODES[1], "lab", 0, 0)) == (b"", 0, 0)
-    assert (ends, read) == ([], 1)
-    made.dispatch_s = 0.05
-    ends = [400] * 100_000
-
-    async def all_queues() -> None:
-        await made.read_index(NODES[1], "lab", 0, 0)
-        left = len(ends)
-        await made.read_index(NODES[1], "lab", 1, 0)
-        assert len(ends) == left - 1, "the second queue waits no more"
-
-    asyncio.run(all_queues())
-    assert read == 3, "what is not indexed for so long is lost"
+    slave = asyncio.run(made.status(NODES[1]))
+    assert slave is not None
+    assert asyncio.run(made.indexed(slave)) == []
+    assert ends == []
 
 
 def test_a_slave_and_one_that_no_controller_has_answered_yet(made: Replica) -> None:
