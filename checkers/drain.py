@@ -125,9 +125,10 @@ def judge_drain(history: History, windows: Sequence[Window], load_end: int = 0) 
     if open_faults:
         names = ", ".join(f"{window.kind} ({window.id})" for window in open_faults)
         run_wide.append(f"D2: the healing of {names} is not proven")
-    destroyed = {name for window in windows if window.family in STORE_REMOVERS for name in window.targets}
+    removers = [window for window in windows if window.family in STORE_REMOVERS]
+    destroyed = {name for window in removers if window.permanent or not window.heal_seen for name in window.targets}
     if stray := sorted(excluded - destroyed):
-        run_wide.append(f"D3: {', '.join(stray)} left out, though no fault of the plan destroyed it")
+        run_wide.append(f"D3: {', '.join(stray)} left out, though no fault of the plan destroyed it for good")
 
     # A sentinel shows nothing of what was broken, healed or sent after it.
     before = [(load_end, "the load had ended")]

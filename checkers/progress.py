@@ -302,7 +302,11 @@ def _recovered(facts: Facts, findings: Findings) -> dict[str, bool]:
         elif not said:
             detail = facts.drain.detail("D4", ("*", "", group))
             healed = facts.drain.step("D2", ("*", "", group)) and facts.drain.step("D3", ("*", "", group))
-            proven = all(window.healed.holds or set(window.targets) <= facts.drain.excluded for window in facts.windows)
+            proven = all(
+                (window.healed.holds and (window.injected.holds or not window.permanent))
+                or set(window.targets) <= facts.drain.excluded
+                for window in facts.windows
+            )
             lost = _lost_for_good(facts, group)
             sure = bool(healed) and proven and not lost
             late = late_only(facts, group, facts.drain.time("D4", ("*", "", group)))

@@ -273,4 +273,5 @@ def _around_faults(facts: Facts, good: Mask, gate: _Gate) -> None:
 
 
 def _attempts(window: Window, when: Int) -> int:
-    return int(np.count_nonzero((when >= window.a1) & (when <= window.h2)))
+    """Sends that were begun while a fault was in effect: from when it was done to when its healing began."""
+    return int(np.count_nonzero((when >= window.a2) & (when <= window.h1)))

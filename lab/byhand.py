@@ -214,7 +214,7 @@ class _Server:
         self._count += 1
         record = await self._schedule.inject_now(FaultPlan(f"f{self._count}", spec, 0, None))
         if record.kind == "promote":
-            await self._stage.replace_destroyed()
+            await self._stage.replace_destroyed(self._schedule.open)
         reason = record.evidence.get("reason", "")
         proven = record.verified.value is True
         proof = "proven" if proven else ": ".join(filter(None, ("NOT proven", str(reason))))

@@ -50,8 +50,7 @@ class Members:
 
     async def spare(self, group: str) -> str | None:
         """The next node that was never started."""
-        spares = self._stage.topology.group(group).spares
-        return next((node for node in spares if self._stage.supervisor.state(node) is NodeState.ABSENT), None)
+        return self._stage.free_spare(self._stage.topology.group(group))
 
     async def join(self, node: str) -> str:
         """Start it if it does not run, wait until it answers, and have the leader add it. Raises LeverError."""
@@ -77,7 +76,8 @@ class Members:
         self._may_be_out.add(node)
         self._stage.weaken(group, majority(self._voters(group)))  # before it is so: no answer is taken for stronger
         done = await self._ask_leader(node, self._calls.remove_member, _gone, first=by)
-        self.left.append(node)
+        if node not in self.left:
+            self.left.append(node)
         if stop and self._stage.supervisor.state(node) is NodeState.RUNNING:
             await asyncio.sleep(LINGER_S)
             done = f"{done}; {await self._stage.supervisor.terminate(node, TERMINATE_S)}"
@@ -88,7 +88,10 @@ class Members:
         return await self._ask_leader(node, self._calls.hand_over, _leads)
 
     async def replace(self, lost: str, spare: str) -> Sequence[str]:
-        """Take a node whose disk is gone out of its group and put an empty one in its place; words for each step."""
+        """Take a node whose disk is gone out of its group and put an empty one in its place; words for each step.
+
+        May be called again after it failed. Raises LeverError.
+        """
         return [await self.leave(lost), await self.join(spare)]
 
     def _voters(self, group: Group) -> int:

@@ -178,6 +178,7 @@ class Run:
         self.stage = Stage(plan, topology, folder, self.seed)
         self.pool = Pool()
         self._pace = Pace(0)
+        self._schedule: Schedule | None = None
         self._interrupts = 0
         self._main: asyncio.Task[None] | None = None
         self._closed = False
@@ -247,7 +248,7 @@ class Run:
                 self.record.odd_setting(node, words)
                 show.line(words)
         await self._hear_ready()
-        schedule = self._schedule()
+        schedule = self._schedule = self._make_schedule()
         begin = time.monotonic_ns() + BEGIN_DELAY_NS
         self._pace = Pace(begin)
         self.pool.on_progress = self._progress
@@ -312,7 +313,7 @@ class Run:
         bounds, slow = self.plan.drain, Duration.seconds(self.stage.system.patience.start_s)
         return msgspec.structs.replace(bounds, recover_within=max(bounds.recover_within, slow))
 
-    def _schedule(self) -> Schedule:
+    def _make_schedule(self) -> Schedule:
         flaws = [LeverFlaw(flaw) for flaw in self.plan.lever_flaws]
         world = numb(self.stage.world(self._journal.now), flaws)
         return Schedule(
@@ -328,7 +329,8 @@ class Run:
         if record.verified is not Verified.TRUE:
             return
         await self._pace.rest(self.plan.cluster.replace_after.s)
-        for words in await self.stage.replace_destroyed():
+        returning = () if self._schedule is None else self._schedule.open
+        for words in await self.stage.replace_destroyed(returning):
             self.record.note("replace", words)
             self.show.line(words)
 

@@ -104,8 +104,12 @@ class Schedule:
     async def _one(self, fault: FaultPlan, pace: Pace) -> None:
         if not await pace.until(fault.at_ns):
             return
-        await self.inject_now(fault)
-        if fault.heal_ns is not None and await pace.until(fault.heal_ns):
+        record = await self.inject_now(fault)
+        if fault.heal_ns is None:
+            return
+        # One that had to wait for its moment lasts as long as another: what ends at once shows nothing.
+        since_ns = pace.now() - (self._world.now_ns() - record.t_done_ns)
+        if await pace.until(since_ns + fault.heal_ns - fault.at_ns):
             await self.heal_now(fault.id)
 
 

@@ -7,7 +7,7 @@ client workers fork (namespaces) is made by the constructor; everything that nee
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -52,7 +52,9 @@ class Stage:
         self.on_exit: Callable[[NodeExit], None] | None = None
         self.on_guarantees: Callable[[Mapping[str, Guarantee]], None] | None = None
         self.last: dict[str, NodeStatus] = {}  # newest answer of each broker, however old
-        self.replaced: dict[str, str] = {}  # destroyed node: its replacement
+        self.replaced: dict[str, str] = {}  # destroyed node: the spare that is meant to take its place
+        self.unreplaced: dict[str, str] = {}  # those in whose place none is yet, and why
+        self._replacing = asyncio.Lock()  # faults may overlap, and no two may take one spare
         self._topics = Topics(plan, self.system)
         self.elected: Members | None = self._members()  # None: the plan appoints masters
         self._copies = {group.name: majority(len(group.nodes)) for group in topology.groups}  # of groups that elect
@@ -214,7 +216,7 @@ class Stage:
                 known = answers.get(node) or self.last.get(node)
                 role = Role.UNKNOWN if known is None else Role.MASTER if known.master else Role.SLAVE
                 epoch = None if known is None else known.epoch[0]
-                reports[node] = RoleReport(node, node, group.name, role, epoch, node in answers)
+                reports[node] = RoleReport(node, node, group.name, role, epoch, node in answers, node in running)
         for client in self.topology.clients:
             reports[client] = RoleReport(client, client, "", Role.CLIENT)
         return reports
@@ -257,27 +259,42 @@ class Stage:
                     done.append(str(error))
         return done
 
-    async def replace_destroyed(self) -> list[str]:
-        """Start an empty node in place of each destroyed one whose group has a master; words for each."""
-        done: list[str] = []
-        for node in self.destroyed():
-            group = self.topology.group_of(node)
-            if group is None or node in self.replaced:
-                continue
-            led = self.elected is not None or any(self.system.assigned(other).master for other in self.members(group))
-            spare = next((s for s in group.spares if self.supervisor.state(s) is NodeState.ABSENT), None)
-            if not led or spare is None:
-                continue
-            self.replaced[node] = spare
+    async def replace_destroyed(self, returning: Collection[str] = ()) -> list[str]:
+        """Start an empty node in place of each destroyed one whose group has a master; words for each.
+
+        Not of what the faults ``returning`` destroyed, which start it again themselves. What could not be done is tried
+        again with the next call.
+        """
+        async with self._replacing:
+            return [words for node in self.destroyed() for words in await self._replace(node, returning)]
+
+    async def _replace(self, node: str, returning: Collection[str]) -> Sequence[str]:
+        group = self.topology.group_of(node)
+        done = node in self.replaced and node not in self.unreplaced
+        if group is None or done or self.supervisor.destroyed_by(node) in returning:
+            return ()
+        led = self.elected is not None or any(self.system.assigned(other).master for other in self.members(group))
+        spare = self.replaced.get(node) or self.free_spare(group)
+        if not led or spare is None:
+            return ()
+        self.replaced[node] = spare
+        try:
             if self.elected is not None:
-                try:
-                    done += await self.elected.replace(node, spare)
-                except LeverError as error:
-                    done.append(f"{node} was not replaced: {error}")
-                continue
-            self.supervisor.declare(self.system.prepare(spare))
-            done.append(f"{await self.supervisor.start(spare)} as an empty slave in place of {node}")
-        return done
+                words = await self.elected.replace(node, spare)
+            else:
+                self.supervisor.declare(self.system.prepare(spare))
+                words = (f"{await self.supervisor.start(spare)} as an empty slave in place of {node}",)
+        except LeverError as error:
+            self.unreplaced[node] = f"{node} was not replaced: {error}"
+            return (self.unreplaced[node],)
+        self.unreplaced.pop(node, None)
+        return words
+
+    def free_spare(self, group: Group) -> str | None:
+        """The next node of the group that was never started, and is not meant for another's place."""
+        taken = self.replaced.values()
+        free = (node for node in group.spares if self.supervisor.state(node) is NodeState.ABSENT and node not in taken)
+        return next(free, None)
 
     # --- inside
 

@@ -51,6 +51,7 @@ class Survivors:
             except LeverError as error:
                 failed.append(str(error))
         done += await stage.replace_destroyed()
+        failed += stage.unreplaced.values()
         done += await stage.demote_strays()
         silent = [node for node in supervisor.running_pids() if not await self._answers(node)]
         failed += [f"{node} does not answer" for node in silent]

@@ -17,7 +17,7 @@ _DEAD = (NodeState.DEAD, NodeState.DESTROYED)
 
 @dataclass(frozen=True, slots=True)
 class Victim:
-    """A node as it was just before it was hurt."""
+    """A node as it was when it was hurt."""
 
     node: str
     pid: int | None
@@ -48,17 +48,17 @@ class ProcessFault(ABC):
         known = world.processes.nodes()
         if not seen:  # whom an election has just named does serve, and must be hit at that moment
             await asyncio.gather(*(self._until_fit(world, node) for node in nodes if node in known))
-        victims = [
-            Victim(node, world.processes.pid(node), world.processes.incarnation(node))
-            for node in nodes
-            if node in known
-        ]
+        victims = [_as_now(world, node) for node in nodes if node in known]
         refused = {node: f"{node} is not a process of this lab" for node in nodes if node not in known}
+        # On record before the lever: a healing that begins meanwhile must leave them to this fault.
+        world.ledger.hurt(fault_id, [victim.node for victim in victims])
         said, lever_refused = await _at_once(victims, lambda victim: self._hurt(world, victim))
         done_ns = world.now_ns()
         self._refused = {**refused, **lever_refused}
-        self._victims = [victim for victim in victims if victim.node not in self._refused]
+        # A lever waits for another that works on the same node: whom it struck is known now only.
+        self._victims = [_as_now(world, victim.node) for victim in victims if victim.node not in self._refused]
         if not self._victims:
+            world.ledger.unhurt(fault_id)
             raise FaultError("; ".join(self._refused.values()))
         world.ledger.hurt(fault_id, [victim.node for victim in self._victims])
         return Done(self._names(), "; ".join(said), done_ns, {**self._pids(), **seen})
@@ -245,10 +245,16 @@ class Pause(ProcessFault):
         }.get(world.processes.state(victim.node))
 
 
+def _as_now(world: World, node: str) -> Victim:
+    return Victim(node, world.processes.pid(node), world.processes.incarnation(node))
+
+
 async def _shows_dead(world: World, victim: Victim) -> tuple[bool, dict[str, object]]:
+    """Its process is gone, no other has taken its place, and nobody listens."""
     port = await _await_port(world, victim.node, PortState.REFUSES, world.patience.refuse_s)
     gone = victim.pid is not None and await world.processes.gone(victim.pid)
-    return gone and port is PortState.REFUSES, {"pid_gone": gone, "port": port.value}
+    dead = world.processes.state(victim.node) in _DEAD
+    return gone and dead and port is PortState.REFUSES, {"pid_gone": gone, "port": port.value}
 
 
 async def _await_port(world: World, node: str, wanted: PortState, timeout_s: float) -> PortState:

@@ -99,12 +99,18 @@ def _by_word(word: str, reports: Sequence[RoleReport], rng: random.Random) -> Se
     elif singular in ROLE_WORDS:
         members = [report for report in reports if report.role is ROLE_WORDS[singular]]
         # Of several that say so, a dead one is not the master or slave that the plan means.
-        members = [report for report in members if report.alive] or members
+        members = [report for report in members if report.alive or _slow(report, members, word)] or members
         if ROLE_WORDS[singular] is Role.MASTER:
             members = [report for report in members if _newest(report, members)]
     else:
         raise TargetError(f"{word} is neither a node nor one of {', '.join(WORDS)}")
     return members if word.endswith("s") else rng.sample(members, min(1, len(members)))
+
+
+def _slow(report: RoleReport, members: Sequence[RoleReport], word: str) -> bool:
+    """Whether a plural means one that does not answer: it runs, and none of its group answers in its place."""
+    alone = not any(other.alive for other in members if other.group == report.group)
+    return word.endswith("s") and report.running and alone
 
 
 def _newest(report: RoleReport, masters: Sequence[RoleReport]) -> bool:

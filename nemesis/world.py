@@ -62,6 +62,7 @@ class RoleReport:
     role: Role
     epoch: int | None = None  # number of the epoch it serves in, brokers only
     alive: bool = True
+    running: bool = True  # its process: one that does not answer may only be slow
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,7 @@ class Supervisor:
         self._processes: dict[str, _Process] = {}
         self._incarnations: dict[str, int] = {}
         self._destroyed: dict[str, str] = {}  # node to the fault that did it, until it is started again
+        self._changing: dict[str, asyncio.Lock] = {}  # of each node: its process is started or ended by one at a time
         self._cgroups = self._make_cgroup() if use_cgroups else None
         self._guardian = Guardian(self._cgroups.folder if self._cgroups is not None else None)
 
@@ -122,6 +123,7 @@ class Supervisor:
         """Make a node known, or change how its next incarnation runs."""
         self._specs[spec.name] = spec
         self._incarnations.setdefault(spec.name, 0)
+        self._changing.setdefault(spec.name, asyncio.Lock())
 
     def spec(self, node: str) -> NodeSpec:
         """How the node runs. Raises LeverError for an unknown node."""
@@ -139,6 +141,10 @@ class Supervisor:
     async def start(self, node: str) -> str:
         """Start the node's next incarnation. Raises LeverError if it runs already or cannot be executed."""
         spec = self.spec(node)
+        async with self._changing[node]:
+            return await self._start(node, spec)
+
+    async def _start(self, node: str, spec: NodeSpec) -> str:
         if self._running(node) is not None:
             raise LeverError(f"{node} runs already")
         incarnation = self._incarnations[node] + 1
@@ -196,6 +202,10 @@ class Supervisor:
         """How many times the node was started."""
         return self._incarnations.get(node, 0)
 
+    def destroyed_by(self, node: str) -> str | None:
+        """The fault that destroyed the node; None if none did, or it was started again since."""
+        return self._destroyed.get(node)
+
     def starved_ns(self, node: str) -> int | None:
         """For how long the running incarnation was ready to run and had no CPU; None if that is not known here."""
         process = self._running(node)
@@ -216,6 +226,11 @@ class Supervisor:
 
     async def kill(self, node: str, fault_id: str) -> str:
         """SIGKILL the node and its children; returns after the kernel reaped it. Raises LeverError if it is dead."""
+        self.spec(node)
+        async with self._changing[node]:
+            return await self._kill(node, fault_id)
+
+    async def _kill(self, node: str, fault_id: str) -> str:
         process = self._must_run(node)
         process.ended_by, process.fault = signal.SIGKILL, fault_id
         self._signal(process, signal.SIGKILL)
@@ -224,6 +239,11 @@ class Supervisor:
 
     async def terminate(self, node: str, grace_s: float, fault_id: str | None = None) -> str:
         """SIGTERM the node, and SIGKILL it after ``grace_s``; an expected exit."""
+        self.spec(node)
+        async with self._changing[node]:
+            return await self._terminate(node, grace_s, fault_id)
+
+    async def _terminate(self, node: str, grace_s: float, fault_id: str | None) -> str:
         process = self._must_run(node)
         process.ended_by, process.fault = signal.SIGTERM, fault_id
         self._signal(process, signal.SIGTERM)
@@ -239,6 +259,10 @@ class Supervisor:
     async def destroy(self, node: str, fault_id: str) -> str:
         """SIGKILL the node if it runs, and delete its store folder. Raises LeverError if that is gone already."""
         spec = self.spec(node)
+        async with self._changing[node]:
+            return await self._destroy(node, spec, fault_id)
+
+    async def _destroy(self, node: str, spec: NodeSpec, fault_id: str) -> str:
         if spec.store is None:
             raise LeverError(f"{node} has no store folder")
         if self.state(node) is NodeState.DESTROYED:
@@ -247,7 +271,7 @@ class Supervisor:
             raise LeverError(f"{node} has nothing at {spec.store}: nothing can be destroyed")
         words = []
         if self._running(node) is not None:
-            words.append(await self.kill(node, fault_id))
+            words.append(await self._kill(node, fault_id))
         await self.keeper.run(_delete, spec.store)
         self._destroyed[node] = fault_id
         return ", ".join([*words, f"deleted {spec.store}"])

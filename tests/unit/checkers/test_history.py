@@ -242,6 +242,25 @@ def test_each_gate_speaks(gate: dict[str, float], words: str) -> None:
     assert judge(relaxed.drain("[a]").events).valid is Validity.VALID
 
 
+@pytest.mark.parametrize(("when", "valid"), [("inject", False), ("lasts", True), ("heal", False)])
+def test_sends_count_for_a_fault_while_it_is_in_effect(when: str, valid: bool) -> None:
+    """What was sent while it waited for its moment, or was being healed, it did not touch."""
+    story = Story(gates={"attempts_per_fault": 1}).tell("0>s(a) 0<s(a)@0 1>poll 1<poll=[0:a]")
+    for action in ("inject", "heal"):
+        begin = {"id": "k", "action": action, "kind": "kill", "asked": "one"}
+        story.add("nemesis", "info", "kill", begin)
+        if when == action:
+            story.tell("2>s(b) 2<s(b)@1")
+        done = {"targets": ["broker-a-0"], "done": "did it", "t_done": story.now + 1, "verified": True}
+        story.now += 2
+        story.add("nemesis", "info", "kill", {**begin, **done, "evidence": {"probe": "p"}})
+        if when == "lasts" and action == "inject":
+            story.tell("2>s(b) 2<s(b)@1")
+    verdict = judge(story.drain("[a,b]").events)
+    assert verdict.valid is (Validity.VALID if valid else Validity.UNKNOWN)
+    assert any("while kill" in reason for reason in verdict.why) is not valid
+
+
 @pytest.mark.parametrize("name", ["long.jsonl", "long.jsonl.zst"])
 def test_a_line_of_many_pieces_is_read_whole(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("checkers.wrapping.PACKED_PIECE", 7)

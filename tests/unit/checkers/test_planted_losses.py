@@ -61,6 +61,18 @@ def test_a_node_left_out_without_a_fault_that_destroyed_it_decides_nothing() -> 
     assert c1(story).valid is Validity.INVALID
 
 
+def test_a_node_that_came_back_must_not_be_left_out() -> None:
+    """Planted: the lab throws a node out that was to rejoin; that its rejoining worked was never tested."""
+    story = two("").fault("d", "destroy", targets=[NODES[0]]).fault("d", "destroy", "heal", targets=[NODES[0]])
+    story.drain("[a]", excluded=(NODES[0],))
+    for event in story.events:
+        if event.f == "destroy":
+            event.value["permanent"] = False
+    record = c1(story)
+    assert record.valid is Validity.UNKNOWN
+    assert any("for good" in reason for reason in record.reasons)
+
+
 @pytest.mark.parametrize(
     ("cut", "valid"), [([NODES[0], NODES[1]], True), (["client-1", NODES[1]], False), (None, False)]
 )

@@ -393,6 +393,21 @@ def test_a_group_without_a_quorum_of_disks_cannot_recover_and_need_not() -> None
     assert "never-recovered" in types(back), "one of the two came back with an empty disk"
 
 
+@pytest.mark.parametrize(("verified", "blamed"), [(True, True), (False, False)])
+def test_who_was_not_added_as_planned_is_nobodys_fault(verified: bool, blamed: bool) -> None:
+    """A spare that the lab started, and could not have added, is no member: its group is never equal."""
+
+    def play(story: RaftStory, load: Load) -> None:
+        load.until(5)
+        story.fault("f1", "add", targets=["broker-a-3"], verified=verified)
+        story.events[-1].value["permanent"] = True
+        load.until(12)
+
+    record = c15(run(play, rules={"D4": False}))
+    found = [one.severity for one in record.anomalies if one.type == "never-recovered"]
+    assert found == [Severity.VIOLATION if blamed else Severity.UNDECIDED]
+
+
 def test_an_undescribed_or_unproven_fault_makes_it_unknown() -> None:
     def play(story: RaftStory, load: Load) -> None:
         load.until(5)

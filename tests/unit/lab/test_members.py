@@ -50,6 +50,9 @@ class FakeStage:
     def declare(self, spec: object) -> None:
         self.done.append(f"declare {spec}")
 
+    def free_spare(self, group: Group) -> str | None:
+        return next((node for node in group.spares if self.states[node] is NodeState.ABSENT), None)
+
     def prepare(self, node: str) -> str:
         return node
 

@@ -160,6 +160,7 @@ class FakeRoles:
             "broker-b-1": (Role.SLAVE, 4),
         }
         self.forgets_epoch = False
+        self.slow: set[str] = set()  # nodes that run, and do not answer in time
 
     async def roles(self) -> Mapping[str, RoleReport]:
         reports = {}
@@ -170,7 +171,8 @@ class FakeRoles:
             alive = self.processes.states[host] is NodeState.RUNNING
             role, epoch = self.of.get(host, (Role.NAME_SERVER, None))
             group = host.rpartition("-")[0] if host.startswith("broker") else ""
-            reports[host] = RoleReport(host, host, group, role, epoch, alive)
+            running = self.processes.states[host] in (NodeState.RUNNING, NodeState.PAUSED)
+            reports[host] = RoleReport(host, host, group, role, epoch, alive and host not in self.slow, running)
         return reports
 
     async def promote(self, node: str) -> str:

@@ -78,6 +78,15 @@ def test_a_dead_master_is_not_meant_while_another_lives(fake: FakeWorld) -> None
     assert resolve("broker-a/masters", roles_of(fake), random.Random(0)) == ("broker-a-1",)
 
 
+def test_a_plural_means_one_of_another_group_that_is_only_slow(fake: FakeWorld) -> None:
+    """On a busy machine it was left out, and what was hit was one master in place of all."""
+    fake.role_reports.slow = {"broker-b-0"}
+    assert resolve("masters", roles_of(fake), random.Random(0)) == ("broker-a-0", "broker-b-0")
+    assert resolve("master", roles_of(fake), random.Random(0)) == ("broker-a-0",)
+    fake.processes.states["broker-b-0"] = NodeState.DEAD
+    assert resolve("masters", roles_of(fake), random.Random(0)) == ("broker-a-0",)
+
+
 @pytest.mark.parametrize(
     ("word", "reason"),
     [
