@@ -276,11 +276,14 @@ def _judge(facts: Facts, stream: Stream) -> _Rows:
     """Hold what was taken against what was put in. Only SEND_OK says when a send was over; a weaker status does not."""
     sends = facts.history.sends
     here = (sends.type != FAIL) & (facts.send_queue == stream.queue)
-    unplaced = np.flatnonzero((sends.type != FAIL) & (facts.send_queue < 0) & (facts.send_queue != stream.queue))
-    if len(unplaced):  # who let the client library choose and never heard where is found where the value came out
+    # Who let the client library choose and never heard where, or heard of the last of several attempts, is found where
+    # the value came out.
+    anywhere = (facts.send_queue < 0) | ((sends.asked < 0) & (sends.attempts > 1))
+    unplaced = np.flatnonzero((sends.type != FAIL) & anywhere & (facts.send_queue != stream.queue))
+    if len(unplaced):
         unplaced = unplaced[np.isin(sends.value[unplaced], stream.value)]
     puts = np.concatenate([np.flatnonzero(here), unplaced])
-    over = np.where(facts.promised[puts], sends.end[puts], NEVER)
+    over = np.where(facts.promised[puts] & (facts.send_queue[puts] == stream.queue), sends.end[puts], NEVER)
     code = np.where(stream.empty, int(Code.EMPTY), int(Code.DEQUEUE))
     ops = columns(
         np.concatenate([sends.begin[puts], stream.begin]),

@@ -156,7 +156,10 @@ def report_copies(facts: Facts, findings: Findings) -> None:
 
 
 def report_strays(facts: Facts, findings: Findings) -> None:
-    """Report values seen in a queue other than the one they were sent to."""
+    """Report values seen in a queue other than the one they were sent to.
+
+    A client library that may choose may have tried another queue before, and that attempt may have been stored.
+    """
     logs, history = facts.logs, facts.history
     sends = history.sends
     if not len(sends):
@@ -164,7 +167,8 @@ def report_strays(facts: Facts, findings: Findings) -> None:
     rows = np.flatnonzero((logs.value >= 0) & (logs.sender[logs.value] >= 0))
     sender = logs.sender[logs.value[rows]]
     wanted = np.where(sends.asked[sender] >= 0, sends.asked[sender], sends.queue[sender])
-    stray = rows[(wanted >= 0) & (wanted != logs.queue[rows])]
+    chosen = (sends.asked[sender] < 0) & (sends.attempts[sender] > 1)
+    stray = rows[(wanted >= 0) & (wanted != logs.queue[rows]) & ~chosen]
     for row in stray[:KEPT_PER_TYPE].tolist():
         value = int(logs.value[row])
         send = int(logs.sender[value])

@@ -102,7 +102,9 @@ class GroupFinal:
                     ok = False
                 else:
                     lag[str(queue)] = behind
-            retry += await self._waiting(master, dump)
+            waiting = await self._waiting(master, dump)
+            ok = ok and waiting is not None
+            retry += waiting or ()
             dead += dump.dead.get(self._load.group, ())
         return {
             "group": self._load.group,
@@ -134,11 +136,22 @@ class GroupFinal:
                 return behind
             await asyncio.sleep(POLL_S)
 
-    async def _waiting(self, master: str, dump: Dump) -> list[str]:
-        found = []
+    async def _waiting(self, master: str, dump: Dump) -> list[str] | None:
+        """What lies in the retry topic and was not consumed; None if the master does not say how far that was."""
+        held = dump.retry.get(self._load.group, ())
+        done: dict[int, int] = {}
+        for queue_id in sorted({queue_id for queue_id, _, _ in held}):
+            told = await self._retried(master, queue_id)
+            if told is None:
+                return None
+            done[queue_id] = told
+        return [value for queue_id, offset, value in held if offset >= done[queue_id]]
+
+    async def _retried(self, master: str, queue_id: int) -> int | None:
+        """The offset that the group committed in its retry topic; a busy master is asked again."""
         topic = f"%RETRY%{self._load.group}"
-        for queue_id, offset, value in dump.retry.get(self._load.group, ()):
-            done = await self._stage.system.committed(master, self._load.group, topic, queue_id)
-            if done is None or offset >= done:
-                found.append(value)
-        return found
+        while True:
+            told = await self._stage.system.committed(master, self._load.group, topic, queue_id)
+            if told is not None or time.monotonic() >= self._deadline:
+                return told
+            await asyncio.sleep(POLL_S)

@@ -256,6 +256,12 @@ def _possible(spec: FaultSpec, plan: Plan, topology: Topology) -> None:
         _registered_members(spec)
     if spec.kind == "promote" and plan.cluster.system == ROCKETMQ and plan.cluster.promote_by == "call":
         raise PlanError('Apache\'s brokers change their role by a restart only: set cluster.promote_by = "restart"')
+    own = sorted(set(plan.master) - {"brokerRole"})
+    if spec.kind == "promote" and plan.cluster.promote_by == "call" and own:
+        raise PlanError(
+            f"{own[0]} in [master]: a slave that a call promotes keeps the settings it was started with, and so "
+            'promises something else; move it to [broker], or set cluster.promote_by = "restart"'
+        )
     asked = spec.asked.replace(":", " ").replace("/", " ").replace("+", " ").replace(",", " ").split()
     elects = plan.cluster.mode == DLEDGER
     appoints = plan.cluster.mode == CONTROLLER and spec.kind == "transfer"

@@ -51,7 +51,7 @@ def sent(result: SendResult, guarantees: Mapping[str, Guarantee], topic: str) ->
         "offset": result.queue_offset,
         "node": result.address,
         "epoch": result.epoch,
-        "attempts": len(result.attempts),
+        "attempts": max(1, sum(attempt.outcome is not Outcome.FAIL for attempt in result.attempts)),
         "id": result.offset_message_id,
     }
     if len(result.attempts) > 1:

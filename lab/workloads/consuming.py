@@ -81,6 +81,7 @@ class Consumer:
         self._seek.discard(queue)
         if result.status is PullStatus.OFFSET_ILLEGAL and result.next_offset != self._position[queue]:
             self._position[queue] = result.next_offset
+            self.committed[queue] = min(self.committed.get(queue, 0), result.next_offset)
             self._seek.add(queue)
             return 0
         if result.messages:
@@ -99,6 +100,8 @@ class Consumer:
 
         def words(offset: int | None) -> tuple[object, dict[str, object]]:
             self._position[queue] = max(0, offset or 0)
+            # What a predecessor committed may be gone with its broker, and would be held for done.
+            self.committed[queue] = self._position[queue]
             return offset, {}
 
         await recorded(self.actor, "fetch-offset", None, call, words, queue=name, group=self.group)

@@ -97,7 +97,7 @@ async def _try(actor: Actor, queue: Queue, sentinel: int, round_number: int, dea
 
 async def _bounds(actor: Actor, queue: Queue) -> tuple[int, int]:
     consumer = await actor.puller(inherit=False)
-    low, high = await consumer.bounds(message_queue(queue))
+    low, high = await consumer.bounds(message_queue(queue), broker="master")
     return low, high
 
 

@@ -54,6 +54,6 @@ class Reader(Protocol):
         """Commit, and say who stored it."""
         ...
 
-    async def bounds(self, queue: MessageQueue) -> tuple[int, int]:
+    async def bounds(self, queue: MessageQueue, *, broker: BrokerChoice = "master") -> tuple[int, int]:
         """The queue's lowest offset, and one more than its highest."""
         ...

@@ -42,7 +42,7 @@ async def ask_end(actor: Actor, queue: Queue) -> int | None:
 
     async def call() -> int:
         consumer = await actor.puller()
-        return int((await consumer.bounds(message_queue(queue)))[1])
+        return int((await consumer.bounds(message_queue(queue), broker="master"))[1])
 
     def words(end: int) -> tuple[object, dict[str, object]]:
         return end, {}

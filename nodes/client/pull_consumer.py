@@ -11,7 +11,7 @@ from nodes.client.offset_calls import OffsetCalls
 from nodes.client.outcomes import LocalCode
 from nodes.client.pulling import pull_request, read_pull_answer
 from nodes.client.queues import MessageQueue
-from nodes.client.results import Outcome, PullFailed, PullResult, PullStatus
+from nodes.client.results import CommandFailed, Outcome, PullFailed, PullResult, PullStatus
 from nodes.client.routes import MASTER_ID, BrokerAddress
 from nodes.client.subscription import ALL, parse_subscription
 
@@ -126,10 +126,18 @@ class PullConsumer:
         """The group's committed offset, None if there is none. Raises CommandFailed."""
         return await self._offsets.committed(self.group if group is None else group, queue, timeout_s=timeout_s)
 
-    async def bounds(self, queue: MessageQueue, timeout_s: float | None = None) -> tuple[int, int]:
-        """The queue's lowest offset, and one more than its highest. Raises CommandFailed."""
-        low = await self._offsets.min_offset(queue, timeout_s=timeout_s)
-        return low, await self._offsets.max_offset(queue, timeout_s=timeout_s)
+    async def bounds(
+        self, queue: MessageQueue, timeout_s: float | None = None, *, broker: BrokerChoice = "any"
+    ) -> tuple[int, int]:
+        """The queue's lowest offset, and one more than its highest; `broker` as for `pull`. Raises CommandFailed."""
+        address = None
+        if broker == "master":
+            address = self.client.routes.master(queue.broker_name)
+            if address is None:
+                reason = f"no master of {queue.broker_name} is known"
+                raise CommandFailed("look-up", "", LocalCode.BROKER_UNKNOWN, reason, Outcome.FAIL)
+        low = await self._offsets.min_offset(queue, address=address, timeout_s=timeout_s)
+        return low, await self._offsets.max_offset(queue, address=address, timeout_s=timeout_s)
 
     async def search(self, queue: MessageQueue, timestamp_ms: int, timeout_s: float | None = None) -> int:
         """The offset of the first message stored at or after a time. Raises CommandFailed."""

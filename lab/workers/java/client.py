@@ -101,8 +101,9 @@ class JavaClient:
         told = await self._line.call("commit", self._name, group or self._group, *queue, offset)
         return answers.commit(told, queue)
 
-    async def bounds(self, queue: MessageQueue) -> tuple[int, int]:
-        """The queue's lowest offset, and one more than its highest. Raises CommandFailed."""
+    async def bounds(self, queue: MessageQueue, *, broker: BrokerChoice = "master") -> tuple[int, int]:
+        """The queue's lowest offset, and one more than its highest, as the master tells. Raises CommandFailed."""
+        del broker
         return answers.bounds(await self._line.call("bounds", self._name, *queue), queue)
 
     async def close(self) -> None:

@@ -16,7 +16,7 @@ from checkers.queue_log import check_queue_log
 from checkers.total_queue import check_total_queue
 from checkers.verdict import Record, Severity, Validity
 from tests.unit.checkers.planted import c1, two, types
-from tests.unit.checkers.story import GROUP, NODES, QUEUE, Story, value
+from tests.unit.checkers.story import GROUP, MS, NODES, QUEUE, Story, value
 
 
 def c6(story: Story) -> Record:
@@ -114,6 +114,25 @@ def test_a_value_in_a_queue_it_was_not_sent_to() -> None:
     story = Story().tell("0>s(a) 0<s(a)@0")
     story.queue = "%RETRY%g/broker-a/0"
     assert types(c6(story.tell("1>poll 1<poll=[9:a]"))) == set()
+
+
+@pytest.mark.parametrize(("attempts", "named", "violated"), [(3, False, False), (1, False, True), (3, True, True)])
+def test_a_library_that_chose_queues_may_have_left_a_copy_in_another(
+    attempts: int, named: bool, violated: bool
+) -> None:
+    """The attempt before may have been stored without an answer; a single one, or one for this queue, may not."""
+    story = Story(topics={"t": {GROUP: 2}})
+    asked = {"queue": "t/broker-a/1"} if named else {}
+    story.add(0, "invoke", "send", value("a"), **asked)
+    story.now += MS
+    answer = {"queue": "t/broker-a/1", "offset": 0, "status": "SEND_OK", "ack": "local", "epoch": 1}
+    story.add(0, "ok", "send", value("a"), node="broker-a-0:10911", attempts=attempts, **answer)
+    for queue in ("t/broker-a/0", "t/broker-a/1"):
+        story.queue = queue
+        story.tell("1>poll 1<poll=[0:a]")
+    found = judge(story.history(), only=["C4", "C6"])
+    wrong = {one.type for record in found.records for one in record.anomalies if one.severity is Severity.VIOLATION}
+    assert wrong == ({"cross-queue", "fresh"} if violated else set())
 
 
 def test_batches_keep_their_order() -> None:

@@ -44,6 +44,16 @@ def test_a_stored_message(status: SendStatus, address: str, ack: str, flushed: b
     assert (completion.extras["offset"], completion.extras["epoch"], completion.extras["attempts"]) == (17, 4, 1)
 
 
+def test_an_attempt_that_certainly_failed_is_none_that_may_be_stored_twice() -> None:
+    """A broker that stores one attempt twice must not be excused by it."""
+    failed = tried(Outcome.FAIL, LocalCode.CONNECT_FAILED)
+    result = answered(SendStatus.SEND_OK, "10.0.0.1:1")
+    for before, attempts in (((failed,), 1), ((failed, tried(Outcome.INFO, LocalCode.TIMEOUT)), 2)):
+        completion = sent(result._replace(attempts=(*before, *result.attempts)), TABLE, "lab")
+        assert completion.extras["attempts"] == attempts
+        assert len(completion.extras["tries"]) == len(before) + 1
+
+
 @pytest.mark.parametrize(
     ("attempts", "kind"),
     [

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
-from lab.groups import sent_back_settled
+from lab.drain import Outcome
+from lab.dump import Dump
+from lab.groups import GroupFinal, sent_back_settled
 from lab.planfile import build_plan
 from lab.systems.system import NodeStatus
 from lab.topology import topology_of
+from lab.workloads.draining import Sentinel
 
 RETRY = "%RETRY%readers"
 
@@ -109,3 +112,37 @@ def test_pull_consumers_send_nothing_back() -> None:
     system.delayed = [5]
     assert settled(system, consume="pull")[0]
     assert system.looks == 0
+
+
+def test_a_retry_topic_of_which_the_master_does_not_tell_decides_nothing() -> None:
+    """A message that was sent back, passed over and never handled would be one that still waits there."""
+    tables = {"load": {"queues": 1, "consume": "push"}, "cluster": {"replicas": 1}, "drain": {"consume_within": "1ms"}}
+    plan = build_plan(tables, "plan")
+    topology = topology_of(plan)
+    (group,) = topology.groups
+    (queue,) = topology.queues
+    (master,) = group.nodes
+
+    class Busy(FakeSystem):
+        async def committed(self, node: str, group: str, topic: str, queue_id: int) -> int | None:
+            return (
+                None
+                if topic == RETRY and self.retry_done < 0
+                else await super().committed(node, group, topic, queue_id)
+            )
+
+    def told(done: int) -> tuple[bool, list[str]]:
+        system = Busy()
+        system.retry_done = done
+        status = asyncio.run(system.status(master))
+        stage = SimpleNamespace(
+            plan=plan, topology=topology, system=system, members=lambda group: group.nodes, last={master: status}
+        )
+        dump = Dump(master, 0, 100, complete=True, retry={"readers": [(0, 0, "v")]})
+        outcome = Outcome(sentinels={queue: Sentinel(queue, "s", 7, "local")})
+        final = asyncio.run(GroupFinal(plan, cast(Any, stage), outcome, {master: dump}).value())
+        return final["ok"], final["retry"]
+
+    assert told(0) == (True, ["v"])
+    assert told(1) == (True, [])
+    assert told(-1) == (False, [])

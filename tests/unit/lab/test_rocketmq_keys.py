@@ -101,8 +101,8 @@ def test_in_sync_replicas_of_a_plan_overrules_the_stock_one() -> None:
     assert copies_of(settings_of(plan, master=True)) == 2
 
 
-def test_what_fits_no_apache_broker_is_refused() -> None:
-    """A version for our own nodes, and a promotion by a call."""
+def test_what_fits_no_broker_is_refused() -> None:
+    """A version for our own nodes, a promotion by a call, and one that would change what is promised."""
     for tables, words in (
         ({"cluster": {"version": "5.3.3"}}, "system rocketmq"),
         (
@@ -111,6 +111,13 @@ def test_what_fits_no_apache_broker_is_refused() -> None:
                 "fault": [{"kind": "promote", "target": "broker-a/slave", "at": "5s"}],
             },
             "promote_by",
+        ),
+        (
+            {
+                "master": {"brokerRole": "SYNC_MASTER", "flushDiskType": "SYNC_FLUSH"},
+                "fault": [{"kind": "promote", "target": "broker-a/slave", "at": "5s"}],
+            },
+            r"flushDiskType in \[master\]: a slave that a call promotes keeps",
         ),
     ):
         plan = build_plan(tables, "plan.toml")
