@@ -192,6 +192,10 @@ class Run:
         self.record.meta(
             self.plan, self.topology, self.stage.system, self.run_id, self.seed, len(self.threads), addresses
         )
+        for key in hosts.without_effect:
+            words = f"this kernel does not have {key}: TCP itself waits after a cut, for up to as long as that lasted"
+            self.record.note("kernel-lacks", words)
+            self.show.line(words)
         _log_workers(self.folder.log)
         self.pool.fork([self._worker(host) for host in self.topology.clients])
         with asyncio.Runner() as runner:

@@ -56,7 +56,7 @@ class Hosts:
     def __init__(self, switch_fd: int, *, fast_heal: bool = True) -> None:
         self.switch_fd = switch_fd
         self.fast_heal = fast_heal
-        self.without_effect: list[str] = []  # sysctls that this kernel does not have, for the run's record
+        self.without_effect: list[str] = []  # sysctls that this kernel does not have: a run says so
         self.congestion_control = "inherited"
         self._hosts: dict[str, Host] = {}
         self._closed = False
