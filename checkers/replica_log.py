@@ -153,14 +153,17 @@ def _index(facts: Facts, dump: Dump, who: str, findings: Findings) -> None:
     if silent := int(np.count_nonzero((dump.indexed < 0) & (dump.queue >= 0))):
         findings.doubt(f"{who}: {silent} records do not tell whether their queue's index points to them")
     unindexed = np.flatnonzero((dump.indexed == 0) & (dump.queue >= 0))
-    for row in unindexed[:KEPT_PER_TYPE].tolist():
-        sure = int(dump.offset[row]) < committed or (eager and _ready(facts, dump.group))
-        text = (
-            f"{who}: entry {int(dump.queue_offset[row])} of {facts.queue_name(int(dump.queue[row]))} does not point "
-            f"at its record at {int(dump.offset[row])}"
-        )
-        severity = Severity.VIOLATION if sure else Severity.UNDECIDED
-        _found(findings, "index-mismatch", severity, text, who, (int(dump.offset[row]),), dump)
+    sure = dump.offset[unindexed] < committed
+    if eager and _ready(facts, dump.group):
+        sure[:] = True
+    for severity, rows in ((Severity.VIOLATION, unindexed[sure]), (Severity.UNDECIDED, unindexed[~sure])):
+        for row in rows[:KEPT_PER_TYPE].tolist():
+            text = (
+                f"{who}: entry {int(dump.queue_offset[row])} of {facts.queue_name(int(dump.queue[row]))} does not "
+                f"point at its record at {int(dump.offset[row])}"
+            )
+            _found(findings, "index-mismatch", severity, text, who, (int(dump.offset[row]),), dump)
+        findings.more("index-mismatch", severity, len(rows) - KEPT_PER_TYPE)
     placed = np.flatnonzero((dump.queue >= 0) & (dump.queue_offset >= 0))
     order = placed[np.lexsort((dump.offset[placed], dump.queue_offset[placed], dump.queue[placed]))]
     same = (dump.queue[order][1:] == dump.queue[order][:-1]) & (

@@ -154,6 +154,9 @@ def test_a_checksum_that_does_not_hold(tmp_path: Path) -> None:
 def test_a_record_its_queue_index_does_not_point_to(tmp_path: Path) -> None:
     assert types(check(tmp_path, "0:t1:A!", "0:t1:A")) == {"index-mismatch"}
     assert types(check(tmp_path, "0:t1:A!", "0:t1:A", ready=False), Severity.UNDECIDED) >= {"index-mismatch"}
+    whole = " ".join(f"{place}:t1:m{place}" for place in range(50))
+    torn = " ".join(f"{word}!" for word in whole.split())
+    assert check(tmp_path, torn, whole).counts["index-mismatch"] == 50, "all are counted, though few are kept"
 
 
 def test_two_records_that_claim_one_place_in_a_queue(tmp_path: Path) -> None:
