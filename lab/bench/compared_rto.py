@@ -6,6 +6,7 @@ group to elect another one, whatever its timers are: what is measured is failove
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -96,15 +97,21 @@ def measure_rto(
 
 
 def _rows(plan: Plan, client: str, ours: bool, say: Callable[[str], None]) -> Iterator[RtoRow]:
+    folder = Path(tempfile.mkdtemp(prefix="brokerlab-bench-"))
     try:
-        with tempfile.TemporaryDirectory(prefix="brokerlab-bench-") as folder:
-            verdict = carry_out(plan, Path(folder), show=Silent()).verdict.to_json()
+        result = carry_out(plan, folder, show=Silent())
+        verdict = result.verdict.to_json()
     except LabError as error:
+        shutil.rmtree(folder)
         say(f"not measured: {error}")
         yield from (
             RtoRow(figure_name(kind, client), ours, None, "", f"not available: {brief(str(error))}") for kind in KINDS
         )
         return
+    if _word(verdict) == "valid" or INTERRUPTED in verdict["why"]:
+        shutil.rmtree(folder)
+    else:
+        say(f"not valid, kept to be looked at: {result.folder.path}")
     if INTERRUPTED in verdict["why"]:
         raise LabError("interrupted: nothing of this measurement is kept")
     yield from rows_of(verdict, client, ours)
@@ -114,7 +121,7 @@ def rows_of(verdict: Mapping[str, Any], client: str, ours: bool) -> Iterator[Rto
     """What C14 measured of each fault; the verdict stands beside it, whatever it is."""
     record = next((one for one in verdict["records"] if one["checker"].split()[0] == "C14"), None)
     service = {} if record is None else record["details"].get("service", {})
-    word = str(verdict["headline"]).split()[0]
+    word = _word(verdict)
     about = f"the run is {word}" + "".join(f": {brief(why)}" for why in verdict["why"][:1])
     for kind in KINDS:
         found = service.get(kind)
@@ -124,3 +131,8 @@ def rows_of(verdict: Mapping[str, Any], client: str, ours: bool) -> Iterator[Rto
         else:
             upper_s = float(found["rto"][1])
             yield RtoRow(figure_name(kind, client), ours, upper_s, word, "" if word == "valid" else about)
+
+
+def _word(verdict: Mapping[str, Any]) -> str:
+    """valid, invalid or unknown."""
+    return str(verdict["headline"]).split()[0]

@@ -16,7 +16,9 @@ from lab.bench.figures import table
 from lab.bench.java_load import JavaLoad
 from lab.bench.sides import Apache, Ours
 from lab.errors import LabError
+from lab.plan import Plan
 from lab.planfile import plan_tables
+from lab.rundir import RunDir
 from lab.systems.rocketmq.release import Release
 from lab.topology import topology_of
 from lab.validate import validate
@@ -61,6 +63,25 @@ def test_an_interrupted_measurement_ends(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(LabError, match="interrupted"):
         list(measure_rto("5.3.3", "5.3.3", ["python"], 5, False, said.append))
     assert said == ["RTO, run 1 of 5, client python: ours"]
+
+
+@pytest.mark.parametrize(("word", "kept"), [("valid", False), ("invalid", True)])
+def test_a_run_that_is_not_valid_is_kept_to_be_looked_at(
+    word: str, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release lost messages in a measurement, and nobody could say how."""
+    said: list[str] = []
+
+    def carried(plan: Plan, folder: Path, show: object) -> SimpleNamespace:
+        (folder / "run").mkdir()
+        told = {"why": [], "records": [], "headline": f"{word} — order"}
+        return SimpleNamespace(verdict=SimpleNamespace(to_json=lambda: told), folder=RunDir(folder / "run"))
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("lab.bench.compared_rto.carry_out", carried)
+    list(measure_rto("5.3.3", "5.3.3", ["python"], 1, False, said.append))
+    assert len(list(tmp_path.iterdir())) == (2 if kept else 0)
+    assert sum("kept to be looked at" in words for words in said) == (2 if kept else 0)
 
 
 def test_a_side_that_could_not_be_measured_has_no_figure(tmp_path: Path) -> None:
